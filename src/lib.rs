@@ -1,0 +1,4 @@
+//! container-registry-exporter polls the management APIs of cloud container registries on a schedule and serves
+//! what it finds as Prometheus metrics.
+
+pub mod inventory;
