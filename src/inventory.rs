@@ -16,7 +16,8 @@ pub struct SourceName(Arc<str>);
 impl SourceName {
     /// Takes `name` if it consists of groups of lower-case letters and digits joined by single hyphens.
     pub fn new(name: &str) -> Option<Self> {
-        let group = |g: &str| !g.is_empty() && g.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let group =
+            |g: &str| !g.is_empty() && g.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         name.split('-').all(group).then(|| Self(name.into()))
     }
 

@@ -1,4 +1,6 @@
 //! container-registry-exporter polls the management APIs of cloud container registries on a schedule and serves
 //! what it finds as Prometheus metrics.
 
+pub mod config;
 pub mod inventory;
+pub mod telemetry;

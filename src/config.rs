@@ -1,0 +1,191 @@
+//! The configuration: what a user can set, checked once and complete, so that no later stage checks again.
+//!
+//! `layers` puts the file and the environment into one tree of values; `validate` walks that tree key by key and
+//! collects every problem it finds. [`secret`] holds what must never be printed.
+
+pub mod secret;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+use url::Url;
+
+use crate::inventory::{Center, SourceName};
+pub use secret::Secret;
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// At least one source, sorted by name.
+    pub sources: Vec<SourceConfig>,
+}
+
+/// One source: a cloud account (or part of one) to poll.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// The name in `[sources.NAME]`.
+    pub name: SourceName,
+    /// The cloud and what to read there.
+    pub cloud: Cloud,
+    /// When and how fast to poll.
+    pub poll: PollConfig,
+    /// Most inventory series of this source; `None` = no limit.
+    pub series_limit: Option<u64>,
+    /// Which repositories to keep, matched against `organization/repository`.
+    pub repositories: Filter,
+    /// Which tags to read and to expose.
+    pub tags: TagsConfig,
+    /// How to connect.
+    pub connection: ConnectionConfig,
+}
+
+/// The two clouds.
+#[derive(Clone, Debug)]
+pub enum Cloud {
+    /// Huawei Cloud SoftWare Repository for Container.
+    Swr(SwrConfig),
+    /// NAVER Cloud Platform Container Registry.
+    Ncr(NcrConfig),
+}
+
+/// What is particular to Huawei Cloud SWR.
+#[derive(Clone, Debug)]
+pub struct SwrConfig {
+    /// Region such as `cn-north-4`.
+    pub region: String,
+    /// Base address of the SWR API, without a trailing slash.
+    pub endpoint: Url,
+    /// Base address of IAM, without a trailing slash.
+    pub iam_endpoint: Url,
+    /// Sent as `X-Project-Id`, and the scope of a password's token.
+    pub project_id: Option<String>,
+    /// The token's scope when there is no `project_id`; the region unless set.
+    pub project_name: String,
+    /// Exact organization names; empty = all.
+    pub organizations: Vec<String>,
+    /// The shared listings to read.
+    pub shared: Vec<Center>,
+    /// `(organization, repository)` pairs to read one by one instead of listing; empty = list.
+    pub watch: Vec<(String, String)>,
+    /// The credential.
+    pub auth: SwrAuth,
+}
+
+/// How to authenticate to Huawei Cloud.
+#[derive(Clone, Debug)]
+pub enum SwrAuth {
+    /// Signed requests (SDK-HMAC-SHA256).
+    AccessKey {
+        /// AK.
+        access_key: Secret,
+        /// SK.
+        secret_key: Secret,
+        /// Goes with a temporary key.
+        security_token: Option<Secret>,
+    },
+    /// An IAM token made from a user's password.
+    Password {
+        /// Account (domain) name.
+        account: String,
+        /// IAM user name.
+        username: String,
+        /// Password.
+        password: Secret,
+    },
+    /// An IAM token that somebody else renews, always from a file.
+    Token(Secret),
+}
+
+/// What is particular to NAVER Cloud Platform Container Registry.
+#[derive(Clone, Debug)]
+pub struct NcrConfig {
+    /// `public`, `gov` or `fin`.
+    pub site: Site,
+    /// Region code: KR, SGN, JPN; gov: KR, KRS; fin: FKR.
+    pub region: String,
+    /// Base address of the API (`…/ncr/api/v2`), without a trailing slash.
+    pub endpoint: Url,
+    /// Registry names; empty = every registry of the account.
+    pub registries: Vec<String>,
+    /// Access key.
+    pub access_key: Secret,
+    /// Secret key.
+    pub secret_key: Secret,
+}
+
+/// NAVER Cloud Platform's three separate sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// `public`
+    Public,
+    /// `gov`
+    Government,
+    /// `fin`
+    Financial,
+}
+
+/// When and how fast to poll.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PollConfig {
+    /// From the start of a poll to the start of the next.
+    pub interval: Duration,
+    /// One whole poll; shorter than the interval.
+    pub timeout: Duration,
+    /// One API call.
+    pub request_timeout: Duration,
+    /// Data without success for so long is withdrawn.
+    pub stale_after: Duration,
+    /// Paces all API calls of the source; `None` = no pace.
+    pub requests_per_second: Option<f64>,
+    /// API calls under way at once, at least 1.
+    pub max_concurrent_requests: usize,
+}
+
+/// Which tags to read and to expose.
+#[derive(Clone, Debug)]
+pub struct TagsConfig {
+    /// Whether to read tags at all.
+    pub enabled: bool,
+    /// Tags exposed per repository, the newest first; `None` = all.
+    pub newest: Option<usize>,
+    /// Which tags to expose, matched against the tag's name.
+    pub filter: Filter,
+    /// Whether to expose digest and kind.
+    pub info: bool,
+    /// Every repository's tags are read at least once in this time.
+    pub full_sweep: Duration,
+}
+
+/// Names to keep: one of `include` (empty = any) and none of `exclude`, each matched against the whole name.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Anchored at both ends.
+    pub include: Vec<Regex>,
+    /// Anchored at both ends.
+    pub exclude: Vec<Regex>,
+}
+
+impl Filter {
+    /// Whether `name` is to be kept.
+    pub fn keeps(&self, name: &str) -> bool {
+        (self.include.is_empty() || self.include.iter().any(|r| r.is_match(name)))
+            && !self.exclude.iter().any(|r| r.is_match(name))
+    }
+
+    /// Whether everything is kept.
+    pub fn is_empty(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+}
+
+/// How to connect to a source's addresses, that of IAM included.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionConfig {
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of a client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Proxy; `None` = as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for loopback addresses.
+    pub proxy_url: Option<Url>,
+}

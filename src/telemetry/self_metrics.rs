@@ -1,0 +1,407 @@
+//! The exporter's own metrics, `container_registry_exporter_*`, in a registry of the `prometheus` crate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+};
+use prometheus::{Opts, Registry};
+
+use super::{Collector, Reason};
+use crate::inventory::{SourceName, Timestamp};
+
+/// The values of the label `level`, from what is withheld last to what is withheld first.
+pub const LEVELS: [&str; 5] = ["source", "organization", "repository", "shared_repository", "tag"];
+
+/// Upper bounds in seconds: an answer from the same region takes 20–200 ms, a page of 1000 rows some seconds, and
+/// 30 s is the default `request_timeout`.
+const REQUEST_SECONDS: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// All metrics of the exporter itself. Cloning shares them.
+#[derive(Clone)]
+pub struct SelfMetrics {
+    registry: Registry,
+    families: Arc<Families>,
+}
+
+struct Families {
+    config_last_reload_successful: IntGauge,
+    config_last_reload_success_timestamp: Gauge,
+    http_requests: IntCounterVec,
+    polls: IntCounterVec,
+    poll_failures: IntCounterVec,
+    poll_duration: GaugeVec,
+    poll_interval: GaugeVec,
+    poll_last_success: GaugeVec,
+    listing_total_mismatch: IntGaugeVec,
+    api_requests: IntCounterVec,
+    api_request_duration: HistogramVec,
+    api_retries: IntCounterVec,
+    api_throttled: IntCounterVec,
+    api_wait: CounterVec,
+    credentials_expiry: GaugeVec,
+    clock_skew: GaugeVec,
+    tag_listings: IntCounterVec,
+    tag_listings_skipped: IntCounterVec,
+    tag_listing_failures: IntCounterVec,
+    tag_listings_pending: IntGaugeVec,
+    series: IntGaugeVec,
+    series_withheld: IntGaugeVec,
+    series_limit: IntGaugeVec,
+    duplicates: IntCounterVec,
+}
+
+impl SelfMetrics {
+    /// A registry with every family, still without any source, and the `process_*` metrics.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let source = &["source"];
+        let collector = &["source", "collector"];
+        let families = Families {
+            config_last_reload_successful: gauge(
+                r,
+                "config_last_reload_successful",
+                "Whether the last attempt to load the configuration succeeded",
+            ),
+            config_last_reload_success_timestamp: {
+                let name = "config_last_reload_success_timestamp_seconds";
+                let help = "When the configuration in force was loaded";
+                register(r, Gauge::with_opts(opts(name, help)).expect(VALID))
+            },
+            http_requests: counters(r, "http_requests_total", "HTTP requests answered", &["handler", "code"]),
+            polls: counters(r, "polls_total", "Finished polls, failed ones included", collector),
+            poll_failures: counters(
+                r,
+                "poll_failures_total",
+                "Failed polls by reason",
+                &["source", "collector", "reason"],
+            ),
+            poll_duration: gauges(r, "poll_duration_seconds", "How long the last poll took", collector),
+            poll_interval: gauges(
+                r,
+                "poll_interval_seconds",
+                "Configured time from the start of a poll to the start of the next",
+                source,
+            ),
+            poll_last_success: gauges(
+                r,
+                "poll_last_success_timestamp_seconds",
+                "When the collector last succeeded",
+                collector,
+            ),
+            listing_total_mismatch: int_gauges(
+                r,
+                "listing_total_mismatch",
+                "Total that the API stated minus the rows that it listed, at the last success",
+                collector,
+            ),
+            api_requests: counters(
+                r,
+                "api_requests_total",
+                "API requests by HTTP status, or error where no answer came",
+                &["source", "operation", "code"],
+            ),
+            api_request_duration: {
+                let name = "api_request_duration_seconds";
+                let help = "Time from sending an API request to the end of its answer, waiting for the pace excluded";
+                let opts = HistogramOpts::from(opts(name, help)).buckets(REQUEST_SECONDS.to_vec());
+                register(r, HistogramVec::new(opts, &["source", "operation"]).expect(VALID))
+            },
+            api_retries: counters(
+                r,
+                "api_retries_total",
+                "API requests that were sent again",
+                &["source", "operation"],
+            ),
+            api_throttled: counters(
+                r,
+                "api_throttled_total",
+                "Answers that said there were too many requests",
+                source,
+            ),
+            api_wait: {
+                let name = "api_wait_seconds_total";
+                let help = "Time that API requests waited for the pace, for Retry-After and between retries";
+                register(r, CounterVec::new(opts(name, help), source).expect(VALID))
+            },
+            credentials_expiry: gauges(
+                r,
+                "credentials_expiry_timestamp_seconds",
+                "When the credential in use expires, where that is known",
+                source,
+            ),
+            clock_skew: gauges(
+                r,
+                "clock_skew_seconds",
+                "Clock of this machine minus clock of the API, as of its last answer",
+                source,
+            ),
+            tag_listings: counters(r, "tag_listings_total", "Repositories whose tags were read", source),
+            tag_listings_skipped: counters(
+                r,
+                "tag_listings_skipped_total",
+                "Repositories whose tags did not have to be read because nothing had changed",
+                source,
+            ),
+            tag_listing_failures: counters(
+                r,
+                "tag_listing_failures_total",
+                "Repositories whose tags could not be read, by reason",
+                &["source", "reason"],
+            ),
+            tag_listings_pending: int_gauges(
+                r,
+                "tag_listings_pending",
+                "Repositories whose tags are still to be read",
+                source,
+            ),
+            series: int_gauges(r, "series", "Inventory series served, by level", &["source", "level"]),
+            series_withheld: int_gauges(
+                r,
+                "series_withheld",
+                "Inventory series withheld to keep within the limit, by level",
+                &["source", "level"],
+            ),
+            series_limit: int_gauges(
+                r,
+                "series_limit",
+                "Configured limit of inventory series; 0 = no limit",
+                source,
+            ),
+            duplicates: counters(
+                r,
+                "duplicates_total",
+                "Rows that a listing held more than once, each kept once",
+                source,
+            ),
+        };
+        let build = int_gauges(
+            r,
+            "build_info",
+            "Version of the exporter; always 1",
+            &["version", "revision", "rustc"],
+        );
+        let (revision, rustc) = (env!("CRE_REVISION"), env!("CRE_RUSTC"));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
+        #[cfg(target_os = "linux")]
+        r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).expect(VALID);
+        Self { registry, families: Arc::new(families) }
+    }
+
+    /// The metrics of one source, with every series whose labels are known beforehand at 0.
+    pub fn source(&self, name: &SourceName, collectors: &[Collector], interval: Duration) -> SourceMetrics {
+        let f = &self.families;
+        let source = name.as_str();
+        f.poll_interval.with_label_values(&[source]).set(interval.as_secs_f64());
+        for collector in collectors {
+            let labels = [source, collector.as_str()];
+            f.polls.with_label_values(&labels);
+            for reason in Reason::ALL {
+                f.poll_failures.with_label_values(&[source, collector.as_str(), reason.as_str()]);
+            }
+            if *collector == Collector::Tags {
+                f.tag_listings.with_label_values(&[source]);
+                f.tag_listings_skipped.with_label_values(&[source]);
+                f.tag_listings_pending.with_label_values(&[source]);
+                for reason in Reason::ALL {
+                    f.tag_listing_failures.with_label_values(&[source, reason.as_str()]);
+                }
+            }
+        }
+        f.api_throttled.with_label_values(&[source]);
+        f.api_wait.with_label_values(&[source]);
+        f.duplicates.with_label_values(&[source]);
+        SourceMetrics { families: Arc::clone(f), source: name.clone() }
+    }
+
+    /// Notes an attempt to load the configuration, at `now`.
+    pub fn config_loaded(&self, successful: bool, now: Timestamp) {
+        self.families.config_last_reload_successful.set(i64::from(successful));
+        if successful {
+            self.families.config_last_reload_success_timestamp.set(seconds(now));
+        }
+    }
+
+    /// Counts an answer of our own HTTP server. `handler` must be one of a closed set.
+    pub fn http_request(&self, handler: &str, code: u16) {
+        self.families.http_requests.with_label_values(&[handler, &code.to_string()]).inc();
+    }
+
+    /// The current values, sorted by family and labels. CPU time has fractions of a second.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        let mut families = self.registry.gather();
+        // The `prometheus` crate counts whole seconds.
+        if let Some(cpu) = families.iter_mut().find(|f| f.name() == "process_cpu_seconds_total")
+            && let Some(seconds) = cpu_seconds()
+            && let Some(metric) = cpu.mut_metric().first_mut()
+        {
+            let mut counter = prometheus::proto::Counter::default();
+            counter.set_value(seconds);
+            metric.set_counter(counter);
+        }
+        families
+    }
+}
+
+impl Default for SelfMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The metrics of one source. Cloning shares them.
+#[derive(Clone)]
+pub struct SourceMetrics {
+    families: Arc<Families>,
+    source: SourceName,
+}
+
+impl SourceMetrics {
+    /// Counts one API request: its status, or `None` where no answer came.
+    pub fn request(&self, operation: &str, status: Option<u16>, elapsed: Duration) {
+        let code = status.map_or_else(|| "error".to_owned(), |s| s.to_string());
+        self.families.api_requests.with_label_values(&[self.name(), operation, &code]).inc();
+        let seconds = elapsed.as_secs_f64();
+        self.families.api_request_duration.with_label_values(&[self.name(), operation]).observe(seconds);
+    }
+
+    /// Counts a request that is sent again.
+    pub fn retry(&self, operation: &str) {
+        self.families.api_retries.with_label_values(&[self.name(), operation]).inc();
+    }
+
+    /// Counts an answer that said there were too many requests.
+    pub fn throttled(&self) {
+        self.families.api_throttled.with_label_values(&[self.name()]).inc();
+    }
+
+    /// Adds time that a request waited before it was sent.
+    pub fn waited(&self, time: Duration) {
+        self.families.api_wait.with_label_values(&[self.name()]).inc_by(time.as_secs_f64());
+    }
+
+    /// When the credential in use expires; `None` where that is not known.
+    pub fn credentials_expiry(&self, expiry: Option<Timestamp>) {
+        match expiry {
+            Some(time) => {
+                self.families.credentials_expiry.with_label_values(&[self.name()]).set(seconds(time))
+            }
+            None => drop(self.families.credentials_expiry.remove_label_values(&[self.name()])),
+        }
+    }
+
+    /// This machine's clock minus the API's, in seconds.
+    pub fn clock_skew(&self, seconds: f64) {
+        self.families.clock_skew.with_label_values(&[self.name()]).set(seconds);
+    }
+
+    /// Counts a finished poll of one collector.
+    pub fn poll(&self, collector: Collector, outcome: Result<(), Reason>, elapsed: Duration) {
+        let labels = [self.name(), collector.as_str()];
+        self.families.polls.with_label_values(&labels).inc();
+        self.families.poll_duration.with_label_values(&labels).set(elapsed.as_secs_f64());
+        if let Err(reason) = outcome {
+            self.families.poll_failures.with_label_values(&[labels[0], labels[1], reason.as_str()]).inc();
+        }
+    }
+
+    /// When a collector last succeeded.
+    pub fn last_success(&self, collector: Collector, time: Timestamp) {
+        let labels = [self.name(), collector.as_str()];
+        self.families.poll_last_success.with_label_values(&labels).set(seconds(time));
+    }
+
+    /// The stated total minus the rows listed.
+    pub fn total_mismatch(&self, collector: Collector, difference: i64) {
+        let labels = [self.name(), collector.as_str()];
+        self.families.listing_total_mismatch.with_label_values(&labels).set(difference);
+    }
+
+    /// Counts rows that a listing held more than once.
+    pub fn duplicates(&self, rows: u64) {
+        self.families.duplicates.with_label_values(&[self.name()]).inc_by(rows);
+    }
+
+    /// Counts a repository whose tags were read, or could not be read.
+    pub fn tag_listing(&self, outcome: Result<(), Reason>) {
+        match outcome {
+            Ok(()) => self.families.tag_listings.with_label_values(&[self.name()]).inc(),
+            Err(reason) => {
+                self.families.tag_listing_failures.with_label_values(&[self.name(), reason.as_str()]).inc();
+            }
+        }
+    }
+
+    /// How many repositories wait for their tags to be read.
+    pub fn tag_listings_pending(&self, repositories: usize) {
+        let value = i64::try_from(repositories).unwrap_or(i64::MAX);
+        self.families.tag_listings_pending.with_label_values(&[self.name()]).set(value);
+    }
+
+    /// Inventory series served and withheld per level of [`LEVELS`], and the limit (0 = none).
+    pub fn series(&self, served: [u64; 5], withheld: [u64; 5], limit: u64) {
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        for ((level, served), withheld) in LEVELS.into_iter().zip(served).zip(withheld) {
+            self.families.series.with_label_values(&[self.name(), level]).set(gauge(served));
+            self.families.series_withheld.with_label_values(&[self.name(), level]).set(gauge(withheld));
+        }
+        self.families.series_limit.with_label_values(&[self.name()]).set(gauge(limit));
+    }
+
+    fn name(&self) -> &str {
+        self.source.as_str()
+    }
+}
+
+/// Why creating and registering the families cannot fail.
+const VALID: &str =
+    "names, labels and buckets are constants that differ from each other and follow the rules";
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(format!("container_registry_exporter_{name}"), help)
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect(VALID);
+    collector
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::with_opts(opts(name, help)).expect(VALID))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(opts(name, help), labels).expect(VALID))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    register(registry, GaugeVec::new(opts(name, help), labels).expect(VALID))
+}
+
+fn int_gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(opts(name, help), labels).expect(VALID))
+}
+
+/// Seconds since the epoch, as the `prometheus` crate wants them.
+fn seconds(time: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a double holds today's time to less than a microsecond")]
+    let nanoseconds = time.nanoseconds() as f64;
+    nanoseconds / 1e9
+}
+
+/// CPU time of this process so far.
+#[cfg(target_os = "linux")]
+fn cpu_seconds() -> Option<f64> {
+    let stat = procfs::process::Process::myself().and_then(|p| p.stat()).ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "a double counts ticks exactly for millions of years")]
+    let (used, per_second) = ((stat.utime + stat.stime) as f64, procfs::ticks_per_second() as f64);
+    Some(used / per_second)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cpu_seconds() -> Option<f64> {
+    None
+}
