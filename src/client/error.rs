@@ -1,0 +1,123 @@
+//! Why a call failed, and how to say so.
+
+use std::time::Duration;
+
+use crate::inventory::Timestamp;
+use crate::telemetry::Reason;
+
+/// A call that failed for good: what was tried on what, how often and how long, and what came back.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {method} {url} failed after {attempts} attempt(s) in {elapsed:.1?}")]
+pub struct ApiError {
+    /// What was to be done, such as `list_tags`.
+    pub operation: &'static str,
+    /// HTTP method.
+    pub method: &'static str,
+    /// Address without its query.
+    pub url: String,
+    /// Requests sent.
+    pub attempts: u32,
+    /// From the first attempt to the end of the last.
+    pub elapsed: Duration,
+    /// What came back.
+    #[source]
+    pub cause: Cause,
+}
+
+impl ApiError {
+    /// The word of the closed set for metrics, log and page.
+    pub fn reason(&self) -> Reason {
+        self.cause.reason()
+    }
+}
+
+/// What came back instead of a good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// No connection, or it broke.
+    #[error("no connection")]
+    Connect(#[source] reqwest::Error),
+    /// The TLS handshake failed.
+    #[error("TLS failed")]
+    Tls(#[source] reqwest::Error),
+    /// No answer in time; the text names which time.
+    #[error("no answer within {0}")]
+    Timeout(String),
+    /// The API said no.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The credential was refused before and is not tried again yet.
+    #[error("the credential was refused ({message}); next attempt at {}", display(*next_attempt))]
+    Waiting {
+        /// What the API said when it refused it.
+        message: String,
+        /// When the next request may be sent.
+        next_attempt: Timestamp,
+    },
+    /// The answer is not what the API documents.
+    #[error("the answer cannot be read")]
+    Decode(#[source] serde_json::Error),
+    /// The answer is larger than any real one.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The pages do not make a whole.
+    #[error("the listing is incomplete: {0}")]
+    Incomplete(String),
+    /// The answer broke the rules of HTTP or of the API.
+    #[error("{0}")]
+    Protocol(String),
+    /// The credential cannot be had: a file that cannot be read.
+    #[error("no credential")]
+    Credential(#[source] std::io::Error),
+}
+
+impl Cause {
+    /// The word of the closed set.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Connect(_) => Reason::Connect,
+            Self::Tls(_) => Reason::Tls,
+            Self::Timeout(_) => Reason::Timeout,
+            Self::Refused(refusal) => refusal.reason,
+            Self::Waiting { .. } | Self::Credential(_) => Reason::Unauthorized,
+            Self::Decode(_) => Reason::Decode,
+            Self::TooLarge(_) => Reason::TooLarge,
+            Self::Incomplete(_) => Reason::Incomplete,
+            Self::Protocol(_) => Reason::Protocol,
+        }
+    }
+}
+
+/// A status that is not a success, as a provider reads it together with the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// The word of the closed set.
+    pub reason: Reason,
+    /// The API's own code.
+    pub code: Option<String>,
+    /// The API's own words, cut to a sensible length.
+    pub message: Option<String>,
+    /// Whether the same request may succeed a little later.
+    pub retry: bool,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "status {}", self.status)?;
+        if let Some(code) = &self.code {
+            write!(f, ", code {code}")?;
+        }
+        if let Some(message) = &self.message {
+            write!(f, ", {message:?}")?;
+        }
+        Ok(())
+    }
+}
+
+fn display(time: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(time.nanoseconds()))
+        .and_then(|t| t.round(jiff::Unit::Second))
+        .map_or_else(|_| "an unknown time".to_owned(), |t| t.to_string())
+}
