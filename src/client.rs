@@ -2,8 +2,275 @@
 //!
 //! Knows HTTP and no cloud: how to sign a request and what an error body means comes from the provider.
 
+pub mod connection;
 pub mod error;
+pub mod guard;
 pub mod page;
+pub mod retry;
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{DATE, HeaderMap};
+use tokio::sync::{MutexGuard, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::telemetry::Reason;
+use crate::telemetry::self_metrics::SourceMetrics;
 
 pub use error::{ApiError, Cause, Refusal};
-pub use page::{Listing, Next, Page};
+pub use guard::{Guard, Guards, Poll};
+pub use page::{Listing, Next, Page, PageSizes, walk};
+
+/// The most that is read of an answer whose status is not a success.
+const ERROR_BODY_LIMIT: usize = 64 * 1024;
+
+/// One source's way to its cloud's API.
+pub struct ApiClient {
+    http: reqwest::Client,
+    classify: fn(u16, &[u8]) -> Refusal,
+    request_timeout: Duration,
+    permits: Semaphore,
+    pace: Pace,
+    metrics: SourceMetrics,
+}
+
+/// What to call: for the error, the metrics and the limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// What is to be done, such as `list_tags`; the label `operation`.
+    pub operation: &'static str,
+    /// HTTP method.
+    pub method: &'static str,
+    /// The address, its query included.
+    pub url: &'a url::Url,
+    /// Most bytes of a good answer, after decompression.
+    pub body_limit: usize,
+}
+
+/// A request that is ready to be sent, once.
+pub struct Signed {
+    /// The request with its signature.
+    pub request: reqwest::Request,
+    /// Watches over the credential that signed it.
+    pub guard: std::sync::Arc<Guard>,
+    /// Whether a 401 speaks against the credential. It does not where the provider can renew a token first.
+    pub guarded: bool,
+}
+
+/// A good answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, decompressed.
+    pub body: Vec<u8>,
+}
+
+impl ApiClient {
+    /// A client over `http`. `classify` reads a status that is not a success together with its body.
+    pub fn new(
+        http: reqwest::Client,
+        classify: fn(u16, &[u8]) -> Refusal,
+        poll: &crate::config::PollConfig,
+        metrics: SourceMetrics,
+    ) -> Self {
+        Self {
+            http,
+            classify,
+            request_timeout: poll.request_timeout,
+            permits: Semaphore::new(poll.max_concurrent_requests),
+            pace: Pace::new(poll.requests_per_second),
+            metrics,
+        }
+    }
+
+    /// The metrics of the source.
+    pub fn metrics(&self) -> &SourceMetrics {
+        &self.metrics
+    }
+
+    /// Sends what `sign` returns until a good answer comes, an error that a repetition does not mend, or the end of
+    /// the retries or of the poll's time. `sign` is called for every attempt, so that each has a time and signature
+    /// of its own.
+    pub async fn send(
+        &self,
+        poll: &Poll,
+        call: Call<'_>,
+        sign: impl Fn() -> Result<Signed, Cause>,
+    ) -> Result<Answer, ApiError> {
+        let started = Instant::now();
+        let mut attempts = 0;
+        let mut delays = retry::delays();
+        let cause = loop {
+            let cause = match self.attempt(poll, call, &sign, &mut attempts).await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            let Some(delay) = retry::delay(&cause, &mut delays) else { break cause };
+            if poll.deadline().is_some_and(|deadline| Instant::now() + delay >= deadline) {
+                break cause;
+            }
+            tracing::debug!(
+                operation = call.operation,
+                reason = cause.reason().as_str(),
+                ?delay,
+                "request failed, trying again"
+            );
+            self.metrics.retry(call.operation);
+            self.metrics.waited(delay);
+            sleep(delay).await;
+        };
+        Err(ApiError::new(call, attempts, started.elapsed(), cause))
+    }
+
+    /// One attempt, from waiting for a turn to the last byte of the answer.
+    async fn attempt(
+        &self,
+        poll: &Poll,
+        call: Call<'_>,
+        sign: &impl Fn() -> Result<Signed, Cause>,
+        attempts: &mut u32,
+    ) -> Result<Answer, Cause> {
+        let guard = sign()?.guard;
+        let turn = async {
+            let probe = guard.admit(poll).await?;
+            let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+            self.metrics.waited(self.pace.wait().await);
+            Ok::<_, Cause>((probe, permit))
+        };
+        let (probe, _permit) = within(poll.deadline(), turn)
+            .await
+            .unwrap_or_else(|()| Err(Cause::Timeout("the poll's time, before its turn came".to_owned())))?;
+        // The credential may have been refused, or may have changed, while this request waited for its turn.
+        let signed = sign()?;
+        signed.guard.check()?;
+        *attempts += 1;
+        let sent = Instant::now();
+        let request_end = sent + self.request_timeout;
+        let end = poll.deadline().map_or(request_end, |deadline| deadline.min(request_end));
+        let exchange = timeout_at(end, self.exchange(call, signed.request)).await;
+        let (status, outcome) = exchange.unwrap_or_else(|_| {
+            let whose = if end == request_end { "the request's time" } else { "the poll's time" };
+            (None, Err(Cause::Timeout(format!("{whose} ({:.1?})", end - sent))))
+        });
+        self.metrics.request(call.operation, status, sent.elapsed());
+        self.judge(poll, &signed.guard, signed.guarded, probe, status, &outcome);
+        outcome
+    }
+
+    /// Sends a request and reads its answer; the status too, where one came.
+    async fn exchange(
+        &self,
+        call: Call<'_>,
+        request: reqwest::Request,
+    ) -> (Option<u16>, Result<Answer, Cause>) {
+        let mut response = match self.http.execute(request).await {
+            Ok(response) => response,
+            Err(error) => return (None, Err(connection::cause(error))),
+        };
+        let status = response.status().as_u16();
+        if let Some(skew) = clock_skew(response.headers(), SystemTime::now()) {
+            self.metrics.clock_skew(skew);
+        }
+        let good = response.status().is_success();
+        let limit = if good { call.body_limit } else { ERROR_BODY_LIMIT };
+        let body = read_body(&mut response, limit).await;
+        let outcome = match body {
+            Ok(body) if good => Ok(Answer { headers: response.headers().clone(), body }),
+            Err(cause) if good => Err(cause),
+            // An error is an error even where its body cannot be read.
+            body => {
+                let refusal = (self.classify)(status, &body.unwrap_or_default());
+                let retry_after = retry::retry_after(response.headers(), SystemTime::now());
+                Err(Cause::Refused { refusal, retry_after })
+            }
+        };
+        (Some(status), outcome)
+    }
+
+    /// Draws from an answer what it says about the credential and the pace.
+    fn judge(
+        &self,
+        poll: &Poll,
+        guard: &std::sync::Arc<Guard>,
+        guarded: bool,
+        probe: Option<MutexGuard<'_, ()>>,
+        status: Option<u16>,
+        outcome: &Result<Answer, Cause>,
+    ) {
+        match outcome {
+            Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Unauthorized => {
+                if guarded {
+                    guard.refuse(refusal.to_string());
+                }
+                return;
+            }
+            Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Throttled => {
+                self.metrics.throttled()
+            }
+            _ => {}
+        }
+        if status.is_some() {
+            poll.prove(guard, probe.is_some());
+        }
+    }
+}
+
+/// Spaces requests evenly.
+struct Pace {
+    interval: Duration,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    fn new(requests_per_second: Option<f64>) -> Self {
+        let interval = requests_per_second.map_or(Duration::ZERO, |n| Duration::from_secs_f64(1.0 / n));
+        Self { interval, next: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for the next free slot and says how long that took.
+    async fn wait(&self) -> Duration {
+        if self.interval.is_zero() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let slot = {
+            let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let slot = now.max(*next);
+            *next = slot + self.interval;
+            slot
+        };
+        sleep_until(slot).await;
+        slot - now
+    }
+}
+
+/// `future`, or `Err(())` when `deadline` comes first.
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, ()> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, future).await.map_err(drop),
+        None => Ok(future.await),
+    }
+}
+
+/// Collects a body of at most `limit` bytes, counted after decompression.
+async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Cause> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(connection::cause)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Cause::TooLarge(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// This machine's clock minus the answer's `Date`, in seconds.
+fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
+    let date = retry::http_date(headers.get(DATE)?.to_str().ok()?)?;
+    Some(match now.duration_since(date) {
+        Ok(ahead) => ahead.as_secs_f64(),
+        Err(behind) => -behind.duration().as_secs_f64(),
+    })
+}

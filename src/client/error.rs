@@ -1,7 +1,10 @@
 //! Why a call failed, and how to say so.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
+use super::Call;
 use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
 
@@ -25,6 +28,13 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// The error of a call that ended with `cause`.
+    pub fn new(call: Call<'_>, attempts: u32, elapsed: Duration, cause: Cause) -> Self {
+        let mut url = call.url.clone();
+        url.set_query(None);
+        Self { operation: call.operation, method: call.method, url: url.into(), attempts, elapsed, cause }
+    }
+
     /// The word of the closed set for metrics, log and page.
     pub fn reason(&self) -> Reason {
         self.cause.reason()
@@ -44,8 +54,13 @@ pub enum Cause {
     #[error("no answer within {0}")]
     Timeout(String),
     /// The API said no.
-    #[error("{0}")]
-    Refused(Refusal),
+    #[error("{refusal}")]
+    Refused {
+        /// What it said.
+        refusal: Refusal,
+        /// The time that it asks to wait.
+        retry_after: Option<Duration>,
+    },
     /// The credential was refused before and is not tried again yet.
     #[error("the credential was refused ({message}); next attempt at {}", display(*next_attempt))]
     Waiting {
@@ -56,7 +71,7 @@ pub enum Cause {
     },
     /// The answer is not what the API documents.
     #[error("the answer cannot be read")]
-    Decode(#[source] serde_json::Error),
+    Decode(#[source] Box<dyn Error + Send + Sync>),
     /// The answer is larger than any real one.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
@@ -78,7 +93,7 @@ impl Cause {
             Self::Connect(_) => Reason::Connect,
             Self::Tls(_) => Reason::Tls,
             Self::Timeout(_) => Reason::Timeout,
-            Self::Refused(refusal) => refusal.reason,
+            Self::Refused { refusal, .. } => refusal.reason,
             Self::Waiting { .. } | Self::Credential(_) => Reason::Unauthorized,
             Self::Decode(_) => Reason::Decode,
             Self::TooLarge(_) => Reason::TooLarge,
@@ -103,8 +118,8 @@ pub struct Refusal {
     pub retry: bool,
 }
 
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}", self.status)?;
         if let Some(code) = &self.code {
             write!(f, ", code {code}")?;

@@ -1,0 +1,93 @@
+//! How to reach an API: certificates, proxies, redirects.
+
+use std::error::Error as _;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Identity, Proxy, redirect};
+use url::Url;
+
+use super::error::Cause;
+use crate::config::ConnectionConfig;
+
+/// A name that cannot be resolved or a host that does not answer is known long before `request_timeout`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client for one source, all of whose addresses are `endpoints`.
+///
+/// Redirects are not followed: they would carry the vendors' own credential headers to another host. Loopback
+/// addresses use no proxy and, where all are plain HTTP, need no certificate authorities.
+///
+/// Errors: a file cannot be read or does not hold what it should.
+pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Client> {
+    let mut builder = Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
+        .pool_idle_timeout(Duration::from_secs(90));
+    if endpoints.iter().all(|url| is_loopback(url)) {
+        builder = builder.no_proxy();
+        if endpoints.iter().all(|url| url.scheme() == "http") {
+            builder = builder.tls_certs_only([]);
+        }
+    }
+    if let Some(proxy) = &config.proxy_url {
+        let proxy = Proxy::all(proxy.clone()).map_err(io::Error::other)?;
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1")));
+    }
+    if let Some(path) = &config.ca_file {
+        let certificates =
+            Certificate::from_pem_bundle(&read(path)?).map_err(|e| named(path, io::Error::other(e)))?;
+        builder = builder.tls_certs_only(certificates);
+    }
+    if let Some((certificate, key)) = &config.client_certificate {
+        let mut pem = read(certificate)?;
+        pem.push(b'\n');
+        pem.extend(read(key)?);
+        builder = builder.identity(Identity::from_pem(&pem).map_err(|e| named(key, io::Error::other(e)))?);
+    }
+    builder.build().map_err(io::Error::other)
+}
+
+/// Whether an address is on this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(url::Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
+        Some(url::Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
+        None => false,
+    }
+}
+
+/// What a failed exchange means.
+pub fn cause(error: reqwest::Error) -> Cause {
+    // The address stands in the error of the call; here it would come with its query.
+    let error = error.without_url();
+    if error.is_timeout() {
+        return Cause::Timeout(format!("the time to connect ({CONNECT_TIMEOUT:.1?})"));
+    }
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if is_tls(inner) {
+            return Cause::Tls(error);
+        }
+        source = inner.source();
+    }
+    if error.is_decode() { Cause::Decode(Box::new(error)) } else { Cause::Connect(error) }
+}
+
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    // An `io::Error` does not show what it wraps as its source.
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {
+    fs::read(path).map_err(|e| named(path, e))
+}
+
+fn named(path: &std::path::Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

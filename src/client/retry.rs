@@ -1,0 +1,98 @@
+//! Whether to try again, and when.
+
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use super::error::Cause;
+
+/// Retries per request.
+const RETRIES: usize = 3;
+/// The first delay; each further one is twice as long, plus up to as much again by chance, so that clients that
+/// failed together do not come back together.
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+/// No delay is longer, unless the API asks for it.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// The delays before the retries of one request.
+pub fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(FIRST_DELAY)
+        .with_max_delay(LONGEST_DELAY)
+        .with_max_times(RETRIES)
+        .with_jitter()
+        .build()
+}
+
+/// How long to wait before the next attempt: the next of `delays`, or longer where the API asks for it. `None` if
+/// another attempt does not help or `delays` has ended.
+pub fn delay(cause: &Cause, delays: &mut ExponentialBackoff) -> Option<Duration> {
+    let asked = match cause {
+        Cause::Connect(_) | Cause::Timeout(_) => None,
+        Cause::Refused { refusal, retry_after } if refusal.retry => *retry_after,
+        _ => return None,
+    };
+    delays.next().map(|delay| asked.map_or(delay, |asked| asked.max(delay)))
+}
+
+/// The time that `Retry-After` asks for, in either of its forms, counted from `now`.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => http_date(value).map(|date| date.duration_since(now).unwrap_or_default()),
+    }
+}
+
+/// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn http_date(text: &str) -> Option<SystemTime> {
+    let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    Some(zoned.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Refusal;
+    use super::*;
+    use crate::telemetry::Reason;
+
+    fn refused(retry: bool, retry_after: Option<Duration>) -> Cause {
+        let refusal = Refusal { status: 429, reason: Reason::Throttled, code: None, message: None, retry };
+        Cause::Refused { refusal, retry_after }
+    }
+
+    #[test]
+    fn gives_up_after_three_retries_of_bounded_length() {
+        let mut delays = delays();
+        for _ in 0..RETRIES {
+            let delay = delay(&refused(true, None), &mut delays).unwrap();
+            assert!(delay >= FIRST_DELAY && delay <= 2 * LONGEST_DELAY, "{delay:?}");
+        }
+        assert_eq!(delay(&refused(true, None), &mut delays), None);
+    }
+
+    #[test]
+    fn waits_as_long_as_the_api_asks_for() {
+        let asked = Duration::from_secs(77);
+        assert_eq!(delay(&refused(true, Some(asked)), &mut delays()), Some(asked));
+    }
+
+    #[test]
+    fn does_not_repeat_what_a_repetition_cannot_mend() {
+        assert_eq!(delay(&refused(false, None), &mut delays()), None);
+        assert_eq!(delay(&Cause::TooLarge(1), &mut delays()), None);
+    }
+
+    #[test]
+    fn reads_both_forms_of_retry_after() {
+        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let read =
+            |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]), now);
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:50:37 GMT"), Some(Duration::from_secs(60)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! The integration tests: everything that opens a socket, reads a file or runs the program.
