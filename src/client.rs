@@ -207,7 +207,7 @@ impl ApiClient {
                 return;
             }
             Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Throttled => {
-                self.metrics.throttled()
+                self.metrics.throttled();
             }
             _ => {}
         }

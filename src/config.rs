@@ -49,6 +49,24 @@ pub enum Cloud {
     Ncr(NcrConfig),
 }
 
+impl Cloud {
+    /// The organizations (SWR) or registries (NCR) that are named; empty = all.
+    pub fn organizations(&self) -> &[String] {
+        match self {
+            Self::Swr(swr) => &swr.organizations,
+            Self::Ncr(ncr) => &ncr.registries,
+        }
+    }
+
+    /// The listings of shared repositories to read.
+    pub fn shared(&self) -> &[Center] {
+        match self {
+            Self::Swr(swr) => &swr.shared,
+            Self::Ncr(_) => &[],
+        }
+    }
+}
+
 /// What is particular to Huawei Cloud SWR.
 #[derive(Clone, Debug)]
 pub struct SwrConfig {
@@ -171,6 +189,11 @@ impl Filter {
     pub fn keeps(&self, name: &str) -> bool {
         (self.include.is_empty() || self.include.iter().any(|r| r.is_match(name)))
             && !self.exclude.iter().any(|r| r.is_match(name))
+    }
+
+    /// Whether the repository `organization/name` is to be kept.
+    pub fn keeps_repository(&self, organization: &str, name: &str) -> bool {
+        self.is_empty() || self.keeps(&format!("{organization}/{name}"))
     }
 
     /// Whether everything is kept.

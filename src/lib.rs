@@ -4,5 +4,6 @@
 pub mod client;
 pub mod config;
 pub mod inventory;
+pub mod provider;
 pub mod scheduler;
 pub mod telemetry;

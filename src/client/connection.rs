@@ -81,7 +81,10 @@ pub fn cause(error: reqwest::Error) -> Cause {
 fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     // An `io::Error` does not show what it wraps as its source.
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+    error.is::<rustls::Error>()
+        || wrapped.is_some_and(
+            <(dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static)>::is::<rustls::Error>,
+        )
 }
 
 fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {

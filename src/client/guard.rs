@@ -16,8 +16,7 @@ use super::error::Cause;
 use crate::inventory::Timestamp;
 
 /// How long to leave a refused credential alone: longer than Huawei's lock of five minutes, and then longer.
-const WAITS: [Duration; 3] =
-    [Duration::from_secs(6 * 60), Duration::from_secs(12 * 60), Duration::from_secs(30 * 60)];
+const WAITS: [Duration; 3] = [Duration::from_mins(6), Duration::from_mins(12), Duration::from_mins(30)];
 
 /// The guards of all credentials, one for each, shared by the sources that use it.
 #[derive(Clone, Default)]

@@ -287,7 +287,7 @@ impl SourceMetrics {
     pub fn credentials_expiry(&self, expiry: Option<Timestamp>) {
         match expiry {
             Some(time) => {
-                self.families.credentials_expiry.with_label_values(&[self.name()]).set(seconds(time))
+                self.families.credentials_expiry.with_label_values(&[self.name()]).set(seconds(time));
             }
             None => drop(self.families.credentials_expiry.remove_label_values(&[self.name()])),
         }
