@@ -1,5 +1,11 @@
 //! One trait, [`Provider`], and the two clouds behind it.
 
+pub mod encode;
+pub mod ncr;
+pub mod refusal;
+pub mod swr;
+pub mod value;
+
 use async_trait::async_trait;
 
 use crate::client::{ApiError, Listing, Poll};

@@ -1,0 +1,4 @@
+//! NAVER Cloud Platform Container Registry.
+
+pub mod sign;
+pub mod wire;

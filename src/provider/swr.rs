@@ -1,0 +1,4 @@
+//! Huawei Cloud SWR (SoftWare Repository for Container).
+
+pub mod sign;
+pub mod wire;

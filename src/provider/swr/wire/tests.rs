@@ -1,0 +1,267 @@
+use super::*;
+use proptest::prelude::*;
+use proptest::string::string_regex;
+
+fn time(text: &str) -> Option<Timestamp> {
+    Timestamp::from_nanoseconds(text.parse::<jiff::Timestamp>().unwrap().as_nanosecond())
+}
+
+fn text(text: &str) -> Option<Box<str>> {
+    Some(text.into())
+}
+
+#[test]
+fn decodes_the_vendors_example_of_the_list_of_repositories() {
+    let answer = include_bytes!("../../../../tests/answers/swr-list-repositories.json");
+    let expected = Repository {
+        organization: "group".into(),
+        name: "busybox".into(),
+        size_bytes: Some(200_977_474),
+        images: Some(2),
+        downloads: Some(0),
+        created: time("2021-06-10T03:24:44.784402Z"),
+        updated: time("2021-06-10T03:40:59.199352Z"),
+        public: Some(false),
+        category: text("linux"),
+        image: text("{Repository address}/group/busybox"),
+        tag_names: Some(["latest".into(), "log".into()].into()),
+    };
+    assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected], total: Some(1) });
+}
+
+#[test]
+fn decodes_the_vendors_example_of_the_list_of_shared_repositories() {
+    let answer = include_bytes!("../../../../tests/answers/swr-list-shared-repositories.json");
+    let expected = SharedRepository {
+        center: Center::ThirdParty,
+        organization: "namespace".into(),
+        name: "busybox".into(),
+        size_bytes: Some(115_645_792),
+        images: Some(1),
+        downloads: Some(0),
+        updated: time("2021-06-10T07:24:35.204517Z"),
+        valid: Some(true),
+        owner_account: text("domain"),
+        category: text("other"),
+    };
+    let decoded = shared_repositories(answer, Center::ThirdParty).unwrap();
+    assert_eq!(decoded, Rows { rows: vec![expected], total: Some(1) });
+}
+
+#[test]
+fn decodes_the_vendors_example_of_the_list_of_tags() {
+    let answer = include_bytes!("../../../../tests/answers/swr-list-tags.json");
+    let expected = Tag {
+        name: "latest".into(),
+        size_bytes: Some(1_304_902),
+        created: time("2018-07-06T06:18:55Z"),
+        updated: time("2018-07-06T06:18:55Z"),
+        last_pulled: None,
+        info: Some(Box::new(TagInfo {
+            digest: text("sha256:57b605845a6367c34bfb6ea6477f16852f59aa1861a2b51d10ab77ae0a1dc9c3"),
+            kind: Some("manifest"),
+        })),
+    };
+    assert_eq!(tags(answer, true).unwrap(), [expected.clone()]);
+    assert_eq!(tags(answer, false).unwrap(), [Tag { info: None, ..expected }]);
+}
+
+#[test]
+fn decodes_the_vendors_example_of_a_single_repository() {
+    let answer = include_bytes!("../../../../tests/answers/swr-show-repository.json");
+    let expected = Repository {
+        organization: "group".into(),
+        name: "busybox".into(),
+        size_bytes: Some(2_099_575),
+        images: Some(1),
+        downloads: Some(0),
+        created: time("2021-06-02T09:59:25.51307Z"),
+        updated: time("2021-06-02T17:59:25.538056Z"),
+        public: Some(false),
+        category: text("other"),
+        image: text("{Repository address}/group/busybox"),
+        tag_names: None,
+    };
+    assert_eq!(repository(answer, "group", "busybox").unwrap(), expected);
+}
+
+#[test]
+fn a_row_needs_nothing_but_its_names() {
+    let bare = br#"[{"namespace":"o","name":"a/b"}]"#;
+    let nulls =
+        br#"[{"namespace":"o","name":"a/b","category":null,"size":null,"is_public":null,"num_images":null,
+        "num_download":null,"created_at":null,"updated_at":null,"path":null,"tags":null,"status":null,
+        "total_range":null,"domain_name":null}]"#;
+    let expected = Repository { organization: "o".into(), name: "a/b".into(), ..Repository::default() };
+    for answer in [&bare[..], nulls] {
+        assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected.clone()], total: None });
+        assert_eq!(shared_repositories(answer, Center::Own).unwrap().rows[0].size_bytes, None);
+    }
+}
+
+#[test]
+fn null_and_an_empty_list_have_no_rows() {
+    for answer in ["null", "[]", " [ ] "] {
+        assert_eq!(repositories(answer.as_bytes()).unwrap().rows, []);
+        assert_eq!(shared_repositories(answer.as_bytes(), Center::Own).unwrap().rows, []);
+        assert_eq!(tags(answer.as_bytes(), true).unwrap(), []);
+    }
+}
+
+#[test]
+fn answers_of_another_shape_are_errors() {
+    for answer in
+        ["", "{}", "<html>", r#"[{"namespace":"o","name":"n"}"#, "[null]", r#"{"repos":[]}"#, "[] []"]
+    {
+        assert!(repositories(answer.as_bytes()).is_err(), "{answer}");
+        assert!(tags(answer.as_bytes(), false).is_err(), "{answer}");
+    }
+    for answer in ["", "null", "[]", "{}", r#"{"name":""}"#] {
+        assert!(repository(answer.as_bytes(), "group", "busybox").is_err(), "{answer}");
+    }
+}
+
+#[test]
+fn rows_without_a_usable_name_are_errors() {
+    for row in
+        [r#"{"name":"n"}"#, r#"{"namespace":"o"}"#, r#"{"namespace":"o","name":""}"#, r#"{"Tag":null}"#]
+    {
+        let answer = format!("[{row}]");
+        assert!(repositories(answer.as_bytes()).is_err(), "{row}");
+        assert!(shared_repositories(answer.as_bytes(), Center::Own).is_err(), "{row}");
+        assert!(tags(answer.as_bytes(), false).is_err(), "{row}");
+    }
+}
+
+#[test]
+fn values_of_another_type_are_errors() {
+    for value in
+        [r#""size":"123""#, r#""size":{}"#, r#""is_public":"true""#, r#""tags":"a""#, r#""updated_at":1"#]
+    {
+        let answer = format!(r#"[{{"namespace":"o","name":"n",{value}}}]"#);
+        assert!(repositories(answer.as_bytes()).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn tag_names_come_under_either_spelling() {
+    let decoded =
+        tags(br#"[{"Tag":"a"},{"tag":"b","tag_type":1},{"Tag":"c","tag":"c","tag_type":7}]"#, true).unwrap();
+    let seen: Vec<_> = decoded.iter().map(|tag| (&*tag.name, tag.info.as_ref().unwrap().kind)).collect();
+    assert_eq!(seen, [("a", None), ("b", Some("index")), ("c", None)]);
+}
+
+#[test]
+fn tells_whether_a_share_is_valid_only_where_the_api_knows() {
+    let valid = |status: &str, center| {
+        let answer = format!(r#"[{{"namespace":"o","name":"n","status":{status}}}]"#);
+        shared_repositories(answer.as_bytes(), center).unwrap().rows[0].valid
+    };
+    assert_eq!(valid("true", Center::ThirdParty), Some(true));
+    assert_eq!(valid("false", Center::ThirdParty), Some(false));
+    assert_eq!(valid("false", Center::Own), None);
+    assert_eq!(valid(r#""false \"total_ranage\" 4""#, Center::ThirdParty), None);
+}
+
+#[test]
+fn total_is_what_the_rows_agree_on() {
+    let total = |totals: &[&str]| {
+        let row = |total: &&str| format!(r#"{{"namespace":"o","name":"n","total_range":{total}}}"#);
+        let rows: Vec<_> = totals.iter().map(row).collect();
+        repositories(format!("[{}]", rows.join(",")).as_bytes()).unwrap().total
+    };
+    assert_eq!(total(&["2", "2"]), Some(2));
+    assert_eq!(total(&["null", "2"]), Some(2));
+    assert_eq!(total(&["2", "3"]), None);
+    assert_eq!(total(&["-1"]), None);
+}
+
+#[test]
+fn reads_the_total_of_a_content_range() {
+    for (value, total) in [
+        ("0-100/137", Some(137)),
+        ("100-37/137", Some(137)),
+        ("items 0-9/10", Some(10)),
+        ("0-0/*", None),
+        ("0-1/", None),
+        ("137", None),
+        ("0-1/+1", None),
+        ("0-1/99999999999999999999", None),
+    ] {
+        assert_eq!(content_range_total(value), total, "{value}");
+    }
+}
+
+#[test]
+fn reads_when_a_token_expires() {
+    let answer =
+        br#"{"token":{"expires_at":"2020-01-04T09:05:22.701000Z","methods":["password"],"catalog":[]}}"#;
+    assert_eq!(token_expiry(answer).unwrap(), time("2020-01-04T09:05:22.701Z"));
+    assert_eq!(token_expiry(br#"{"token":null}"#).unwrap(), None);
+    assert!(token_expiry(b"<html>").is_err());
+}
+
+#[test]
+fn reads_every_documented_error_body() {
+    for body in [
+        r#"[{"errorCode":"SVCSTG.SWR.1","errorMessage":"no","detail":""}]"#,
+        r#"{"errors":[{"errorCode":"old","errorMessage":"old","detail":""}],"error_code":"SVCSTG.SWR.1",
+            "error_msg":"no","details":[{"error_code":"x","error_msg":"x"}]}"#,
+        r#"{"errors":[{"errorCode":"SVCSTG.SWR.1","errorMessage":"no"}]}"#,
+        r#"{"errorCode":"SVCSTG.SWR.1","errorMsg":"no"}"#,
+        r#"{"error_msg":"no","error_code":"SVCSTG.SWR.1","request_id":"r"}"#,
+        r#"{"error":{"code":"SVCSTG.SWR.1","message":"no","title":"Unauthorized"}}"#,
+    ] {
+        let refusal = classify(500, body.as_bytes());
+        assert_eq!(refusal.code.as_deref(), Some("SVCSTG.SWR.1"), "{body}");
+        assert_eq!(refusal.message.as_deref(), Some("no"), "{body}");
+    }
+    let refusal = classify(401, br#"{"error":{"code":401,"message":"wrong","title":"Unauthorized"}}"#);
+    assert_eq!(refusal.code.as_deref(), Some("401"));
+}
+
+#[test]
+fn classifies_by_status_and_by_the_codes_that_say_otherwise() {
+    for (status, code, reason, retry) in [
+        (401, "APIGW.0301", Reason::Unauthorized, false),
+        (401, "APIGW.0307", Reason::Unauthorized, false),
+        (403, "SVCSTG.SWR.4030170", Reason::Forbidden, false),
+        (403, "SVCSTG.SWR.4031032", Reason::Throttled, true),
+        (403, "SVCSTG.SWR.4031042", Reason::Throttled, true),
+        (429, "APIGW.0308", Reason::Throttled, true),
+        (403, "APIG.0308", Reason::Throttled, true),
+        (404, "SVCSTG.SWR.4040113", Reason::NotFound, false),
+        (400, "SVCSTG.SWR.4001158", Reason::NotFound, false),
+        (400, "SVCSTG.SWR.4001025", Reason::Protocol, false),
+        (409, "SVCSTG.SWR.4090023", Reason::Protocol, false),
+        (500, "SVCSTG.SWR.5000308", Reason::Server, true),
+        (502, "", Reason::Server, true),
+    ] {
+        let body = format!(r#"[{{"errorCode":"{code}"}}]"#);
+        let refusal = classify(status, body.as_bytes());
+        assert_eq!((refusal.reason, refusal.retry), (reason, retry), "{status} {code}");
+        assert_eq!(refusal.status, status);
+    }
+}
+
+/// Bytes of any kind, text that begins like an answer, and JSON whose values have any type.
+fn anything() -> impl Strategy<Value = Vec<u8>> {
+    let key =
+        "namespace|name|size|tags|status|created_at|updated|Tag|error|errors|details|errorCode|code|message";
+    let value = r#"null|true|-1|1\.5|1e99|"[^"\\]{0,9}"|\[\]|\{\}|\[1\]"#;
+    let row = format!(r#"[\[ ]?\{{"({key})":({value}),"({key})":({value})\}}[\] ]?"#);
+    prop_oneof![any::<Vec<u8>>(), string_regex(&row).unwrap().prop_map(String::into_bytes)]
+}
+
+proptest! {
+    #[test]
+    fn no_answer_makes_a_decoder_panic(body in anything(), status in 100_u16..600) {
+        let _ = repositories(&body);
+        let _ = shared_repositories(&body, Center::ThirdParty);
+        let _ = tags(&body, true);
+        let _ = repository(&body, "group", "busybox");
+        let _ = token_expiry(&body);
+        let _ = content_range_total(&String::from_utf8_lossy(&body));
+        prop_assert_eq!(classify(status, &body).status, status);
+    }
+}
