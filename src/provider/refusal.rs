@@ -74,6 +74,13 @@ mod tests {
     }
 
     #[test]
+    fn every_status_from_500_on_is_the_servers_fault() {
+        for status in [500, 501, 504, 505, 520, 599] {
+            assert_eq!(from_answer(status, b"", FIELDS).reason, Reason::Server, "{status}");
+        }
+    }
+
+    #[test]
     fn redirects_and_unknown_refusals_break_the_protocol() {
         for status in [100, 301, 307, 400, 405, 409, 418, 431] {
             assert_eq!(from_answer(status, b"", FIELDS).reason, Reason::Protocol, "{status}");

@@ -9,7 +9,7 @@
 //! signature         = hex(HMAC-SHA256(secret key, string to sign))
 //! ```
 //!
-//! <https://support.huaweicloud.com/intl/en-us/devg-apisign/api-sign-algorithm.html>
+//! <https://support.huaweicloud.com/devg-apisign/api-sign-algorithm-001.html>
 
 use percent_encoding::{AsciiSet, percent_decode_str, percent_encode, utf8_percent_encode};
 use secrecy::SecretString;
@@ -114,7 +114,10 @@ fn canonical_request(request: Request<'_>, date: &str) -> (String, String) {
         request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.trim())).collect();
     headers.extend([("host".to_owned(), request.host), (DATE_HEADER.to_owned(), date)]);
     headers.sort_unstable();
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let mut lines = String::new();
+    for (name, value) in &headers {
+        lines.extend([name, ":", value, "\n"]);
+    }
     let names = headers.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(";");
 
     let Request { method, body_hash, .. } = request;

@@ -46,7 +46,7 @@ struct RepositoryRow<'a> {
 
 /// Decodes a page of the list of repositories.
 ///
-/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0034.html>
+/// <https://support.huaweicloud.com/api-swr/swr_02_0034.html>
 pub fn repositories(body: &[u8]) -> Result<Rows<Repository>, serde_json::Error> {
     let rows: Vec<RepositoryRow> = list(body)?;
     let total = agreed(rows.iter().map(|row| row.total_range));
@@ -93,7 +93,7 @@ struct SharedRepositoryRow<'a> {
 
 /// Decodes a page of the list of shared repositories that was asked for with `center`.
 ///
-/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0075.html>
+/// <https://support.huaweicloud.com/api-swr/swr_02_0075.html>
 pub fn shared_repositories(body: &[u8], center: Center) -> Result<Rows<SharedRepository>, serde_json::Error> {
     let rows: Vec<SharedRepositoryRow> = list(body)?;
     let total = agreed(rows.iter().map(|row| row.total_range));
@@ -135,7 +135,7 @@ struct TagRow<'a> {
 
 /// Decodes a page of the list of a repository's tags, with digest and kind only if `info` asks for them.
 ///
-/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0037.html>
+/// <https://support.huaweicloud.com/api-swr/swr_02_0035.html>
 pub fn tags(body: &[u8], info: bool) -> Result<Vec<Tag>, serde_json::Error> {
     let rows: Vec<TagRow> = list(body)?;
     let mut tags = Vec::with_capacity(rows.len());
@@ -180,7 +180,7 @@ struct ShownRepository<'a> {
 /// Decodes the description of the single repository that was asked for as `organization` and `name`: the answer
 /// does not repeat the organization.
 ///
-/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0033.html>
+/// <https://support.huaweicloud.com/api-swr/swr_02_0033.html>
 pub fn repository(body: &[u8], organization: &str, name: &str) -> Result<Repository, serde_json::Error> {
     let shown: ShownRepository = serde_json::from_slice(body)?;
     required::<serde_json::Error>(shown.name, "name")?;
@@ -199,9 +199,7 @@ pub fn repository(body: &[u8], organization: &str, name: &str) -> Result<Reposit
     })
 }
 
-/// Reads when the IAM token expires whose description `body` is; the token itself is in a header.
-///
-/// <https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html>
+/// Reads when an IAM token expires from the answer to `POST /v3/auth/tokens`; the token itself is in a header.
 pub fn token_expiry(body: &[u8]) -> Result<Option<Timestamp>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Answer {

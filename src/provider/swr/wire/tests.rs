@@ -6,10 +6,6 @@ fn time(text: &str) -> Option<Timestamp> {
     Timestamp::from_nanoseconds(text.parse::<jiff::Timestamp>().unwrap().as_nanosecond())
 }
 
-fn text(text: &str) -> Option<Box<str>> {
-    Some(text.into())
-}
-
 #[test]
 fn decodes_the_vendors_example_of_the_list_of_repositories() {
     let answer = include_bytes!("../../../../tests/answers/swr-list-repositories.json");
@@ -22,8 +18,8 @@ fn decodes_the_vendors_example_of_the_list_of_repositories() {
         created: time("2021-06-10T03:24:44.784402Z"),
         updated: time("2021-06-10T03:40:59.199352Z"),
         public: Some(false),
-        category: text("linux"),
-        image: text("{Repository address}/group/busybox"),
+        category: Some("linux".into()),
+        image: Some("{Repository address}/group/busybox".into()),
         tag_names: Some(["latest".into(), "log".into()].into()),
     };
     assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected], total: Some(1) });
@@ -41,8 +37,8 @@ fn decodes_the_vendors_example_of_the_list_of_shared_repositories() {
         downloads: Some(0),
         updated: time("2021-06-10T07:24:35.204517Z"),
         valid: Some(true),
-        owner_account: text("domain"),
-        category: text("other"),
+        owner_account: Some("domain".into()),
+        category: Some("other".into()),
     };
     let decoded = shared_repositories(answer, Center::ThirdParty).unwrap();
     assert_eq!(decoded, Rows { rows: vec![expected], total: Some(1) });
@@ -58,12 +54,13 @@ fn decodes_the_vendors_example_of_the_list_of_tags() {
         updated: time("2018-07-06T06:18:55Z"),
         last_pulled: None,
         info: Some(Box::new(TagInfo {
-            digest: text("sha256:57b605845a6367c34bfb6ea6477f16852f59aa1861a2b51d10ab77ae0a1dc9c3"),
+            digest: Some("sha256:57b605845a6367c34bfb6ea6477f16852f59aa1861a2b51d10ab77ae0a1dc9c3".into()),
             kind: Some("manifest"),
         })),
     };
-    assert_eq!(tags(answer, true).unwrap(), [expected.clone()]);
-    assert_eq!(tags(answer, false).unwrap(), [Tag { info: None, ..expected }]);
+    let bare = Tag { info: None, ..expected.clone() };
+    assert_eq!(tags(answer, true).unwrap(), [expected]);
+    assert_eq!(tags(answer, false).unwrap(), [bare]);
 }
 
 #[test]
@@ -78,8 +75,8 @@ fn decodes_the_vendors_example_of_a_single_repository() {
         created: time("2021-06-02T09:59:25.51307Z"),
         updated: time("2021-06-02T17:59:25.538056Z"),
         public: Some(false),
-        category: text("other"),
-        image: text("{Repository address}/group/busybox"),
+        category: Some("other".into()),
+        image: Some("{Repository address}/group/busybox".into()),
         tag_names: None,
     };
     assert_eq!(repository(answer, "group", "busybox").unwrap(), expected);
