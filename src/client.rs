@@ -8,11 +8,12 @@ pub mod guard;
 pub mod page;
 pub mod retry;
 
+use std::io;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{DATE, HeaderMap};
-use tokio::sync::{MutexGuard, Semaphore};
+use reqwest::header::{DATE, HeaderMap, HeaderValue};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::telemetry::Reason;
@@ -155,7 +156,7 @@ impl ApiClient {
             (None, Err(Cause::Timeout(format!("{whose} ({:.1?})", end - sent))))
         });
         self.metrics.request(call.operation, status, sent.elapsed());
-        self.judge(poll, &signed.guard, signed.guarded, probe, status, &outcome);
+        self.judge(poll, &signed.guard, signed.guarded, probe.is_some(), status, &outcome);
         outcome
     }
 
@@ -189,13 +190,14 @@ impl ApiClient {
         (Some(status), outcome)
     }
 
-    /// Draws from an answer what it says about the credential and the pace.
+    /// Draws from an answer what it says about the credential and the pace; `alone` says that the request was the
+    /// poll's first.
     fn judge(
         &self,
         poll: &Poll,
         guard: &std::sync::Arc<Guard>,
         guarded: bool,
-        probe: Option<MutexGuard<'_, ()>>,
+        alone: bool,
         status: Option<u16>,
         outcome: &Result<Answer, Cause>,
     ) {
@@ -212,7 +214,7 @@ impl ApiClient {
             _ => {}
         }
         if status.is_some() {
-            poll.prove(guard, probe.is_some());
+            poll.prove(guard, alone);
         }
     }
 }
@@ -244,6 +246,17 @@ impl Pace {
         sleep_until(slot).await;
         slot - now
     }
+}
+
+/// A header that no library's log shows.
+///
+/// Errors: the value has characters that no header can carry.
+pub fn sensitive(value: &str) -> Result<HeaderValue, Cause> {
+    let mut value = HeaderValue::from_str(value).map_err(|_| {
+        Cause::Credential(io::Error::other("a key or token has characters that no header can carry"))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// `future`, or `Err(())` when `deadline` comes first.

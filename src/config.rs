@@ -42,6 +42,10 @@ pub struct SourceConfig {
 
 /// The two clouds.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are as many as sources, and they are never moved in bulk"
+)]
 pub enum Cloud {
     /// Huawei Cloud SoftWare Repository for Container.
     Swr(SwrConfig),

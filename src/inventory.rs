@@ -107,8 +107,9 @@ pub struct Repository {
     pub category: Option<Box<str>>,
     /// The pull address, without a tag.
     pub image: Option<Box<str>>,
-    /// The names of the tags where the list gives them: part of what tells whether the tags must be read again.
-    pub tag_names: Option<Box<[Box<str>]>>,
+    /// A hash of the names of the tags, where the list gives them: part of what tells whether the tags must be read
+    /// again.
+    pub tag_names_hash: Option<u64>,
 }
 
 /// One row of a list of shared images.

@@ -39,14 +39,14 @@ pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Clien
     }
     if let Some(path) = &config.ca_file {
         let certificates =
-            Certificate::from_pem_bundle(&read(path)?).map_err(|e| named(path, io::Error::other(e)))?;
+            Certificate::from_pem_bundle(&read(path)?).map_err(|e| named(path, &io::Error::other(e)))?;
         builder = builder.tls_certs_only(certificates);
     }
     if let Some((certificate, key)) = &config.client_certificate {
         let mut pem = read(certificate)?;
         pem.push(b'\n');
         pem.extend(read(key)?);
-        builder = builder.identity(Identity::from_pem(&pem).map_err(|e| named(key, io::Error::other(e)))?);
+        builder = builder.identity(Identity::from_pem(&pem).map_err(|e| named(key, &io::Error::other(e)))?);
     }
     builder.build().map_err(io::Error::other)
 }
@@ -82,15 +82,13 @@ fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     // An `io::Error` does not show what it wraps as its source.
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>()
-        || wrapped.is_some_and(
-            <(dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static)>::is::<rustls::Error>,
-        )
+        || wrapped.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|e| named(path, e))
+    fs::read(path).map_err(|e| named(path, &e))
 }
 
-fn named(path: &std::path::Path, error: io::Error) -> io::Error {
+fn named(path: &std::path::Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -35,6 +35,12 @@ impl ApiError {
         Self { operation: call.operation, method: call.method, url: url.into(), attempts, elapsed, cause }
     }
 
+    /// The error of a call that cannot be made, since a name cannot be part of an address.
+    pub fn unusable(operation: &'static str, endpoint: &url::Url, problem: &dyn fmt::Display) -> Self {
+        let call = Call { operation, method: "GET", url: endpoint, body_limit: 0 };
+        Self::new(call, 0, Duration::ZERO, Cause::Protocol(problem.to_string()))
+    }
+
     /// The word of the closed set for metrics, log and page.
     pub fn reason(&self) -> Reason {
         self.cause.reason()

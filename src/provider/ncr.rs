@@ -1,4 +1,7 @@
-//! NAVER Cloud Platform Container Registry.
+//! NAVER Cloud Platform Container Registry (NCR).
 
 pub mod sign;
+pub mod walk;
 pub mod wire;
+
+pub use walk::Ncr;

@@ -1,4 +1,9 @@
-//! Huawei Cloud SWR (SoftWare Repository for Container).
+//! Huawei Cloud SWR (SoftWare Repository for Container), and its relatives that speak the same API.
 
+pub mod auth;
 pub mod sign;
+pub mod token;
+pub mod walk;
 pub mod wire;
+
+pub use walk::Swr;

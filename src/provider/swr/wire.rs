@@ -4,6 +4,8 @@
 //! are named, so that a tag's manifest, which is most of its row, is skipped and not decoded. A list of no rows may
 //! be `[]` or `null`.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use serde::Deserialize;
 
 use crate::client::Refusal;
@@ -63,7 +65,7 @@ pub fn repositories(body: &[u8]) -> Result<Rows<Repository>, serde_json::Error> 
             public: row.is_public,
             category: row.category.map(Text::into_box),
             image: row.path.map(Text::into_box),
-            tag_names: row.tags.map(|tags| tags.into_iter().map(Text::into_box).collect()),
+            tag_names_hash: row.tags.map(|tags| hash(&tags)),
         });
     }
     Ok(Rows { rows: repositories, total })
@@ -195,7 +197,7 @@ pub fn repository(body: &[u8], organization: &str, name: &str) -> Result<Reposit
         public: shown.is_public,
         category: shown.category.map(Text::into_box),
         image: shown.path.map(Text::into_box),
-        tag_names: None,
+        tag_names_hash: None,
     })
 }
 
@@ -253,6 +255,15 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
 fn list<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<Vec<T>, serde_json::Error> {
     let rows: Option<Vec<T>> = serde_json::from_slice(body)?;
     Ok(rows.unwrap_or_default())
+}
+
+/// The same names in any order give the same number.
+fn hash(names: &[Text<'_>]) -> u64 {
+    let mut names: Vec<&str> = names.iter().map(|name| &*name.0).collect();
+    names.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    names.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The total that the rows of a page state, unless they contradict each other.

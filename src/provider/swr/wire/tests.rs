@@ -20,7 +20,7 @@ fn decodes_the_vendors_example_of_the_list_of_repositories() {
         public: Some(false),
         category: Some("linux".into()),
         image: Some("{Repository address}/group/busybox".into()),
-        tag_names: Some(["latest".into(), "log".into()].into()),
+        tag_names_hash: Some(hash(&[Text("log".into()), Text("latest".into())])),
     };
     assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected], total: Some(1) });
 }
@@ -77,7 +77,7 @@ fn decodes_the_vendors_example_of_a_single_repository() {
         public: Some(false),
         category: Some("other".into()),
         image: Some("{Repository address}/group/busybox".into()),
-        tag_names: None,
+        tag_names_hash: None,
     };
     assert_eq!(repository(answer, "group", "busybox").unwrap(), expected);
 }

@@ -1,0 +1,204 @@
+//! What to ask NCR, page by page.
+
+use std::io;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
+use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
+use url::{Position, Url};
+
+use super::sign;
+use super::wire::{self, Registry};
+use crate::client::{
+    self, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Poll, Signed,
+};
+use crate::config::{NcrConfig, SourceConfig};
+use crate::inventory::{Center, Repository, SharedRepository, Tag, Timestamp};
+use crate::provider::{Provider, RepositoryListing, TagListing};
+use crate::telemetry::self_metrics::SourceMetrics;
+
+/// Most bytes of a page of registries or images.
+const LIST_BODY_LIMIT: usize = 64 * 1024 * 1024;
+/// Most bytes of a page of tags.
+const TAGS_BODY_LIMIT: usize = 16 * 1024 * 1024;
+/// The page sizes to try; the documentation states neither the largest nor the one that holds without asking.
+const PAGE_SIZES: [Option<u32>; 3] = [Some(100), Some(10), None];
+
+/// One account at one site, in one region.
+pub struct Ncr {
+    config: NcrConfig,
+    tag_info: bool,
+    concurrency: usize,
+    client: ApiClient,
+    guards: Guards,
+    registry_pages: PageSizes,
+    image_pages: PageSizes,
+    tag_pages: PageSizes,
+}
+
+impl Ncr {
+    /// A provider for `source`, whose cloud is `config`. Sources that use the same credential share its guard.
+    ///
+    /// Errors: a certificate cannot be read.
+    pub fn new(
+        source: &SourceConfig,
+        config: &NcrConfig,
+        guards: Guards,
+        metrics: SourceMetrics,
+    ) -> io::Result<Self> {
+        let http = client::connection::client(&source.connection, &[&config.endpoint])?;
+        Ok(Self {
+            config: config.clone(),
+            tag_info: source.tags.info,
+            concurrency: source.poll.max_concurrent_requests,
+            client: ApiClient::new(http, wire::classify, &source.poll, metrics),
+            guards,
+            registry_pages: PageSizes::new(&PAGE_SIZES),
+            image_pages: PageSizes::new(&PAGE_SIZES),
+            tag_pages: PageSizes::new(&PAGE_SIZES),
+        })
+    }
+
+    /// Reads a whole list. Every page is decoded by `decode`, which a bad one fails.
+    async fn list<T>(
+        &self,
+        poll: &Poll,
+        list: List,
+        sizes: &PageSizes,
+        decode: impl Fn(&[u8]) -> Result<wire::Page<T>, serde_json::Error>,
+        key: for<'a> fn(&'a T) -> client::page::Key<'a>,
+    ) -> Result<Listing<T>, ApiError> {
+        let started = Instant::now();
+        let whole = self.url(&list.path, None);
+        let (list, decode) = (&list, &decode);
+        let fetch = move |number: u64, size: Option<u32>| async move {
+            let size = size.map_or_else(String::new, |size| format!("&pagesize={size}"));
+            let url = self.url(&list.path, Some(&format!("page={number}{size}")));
+            let call = list.call(&url);
+            let sent = Instant::now();
+            let answer = self.client.send(poll, call, || self.sign(&url)).await?;
+            let page = decode(&answer.body)
+                .map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+            let next = match page.next {
+                Some(next) if !page.rows.is_empty() && next > 0 => Next::At(next),
+                _ => Next::End,
+            };
+            Ok(Page { rows: page.rows, total: page.count, next })
+        };
+        let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
+        client::walk(sizes, 1, fetch, key, incomplete).await
+    }
+
+    /// The address of `path` below the endpoint.
+    fn url(&self, path: &str, query: Option<&str>) -> Url {
+        let mut url = self.config.endpoint.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        url.set_query(query);
+        url
+    }
+
+    fn sign(&self, url: &Url) -> Result<Signed, Cause> {
+        let access_key = self.config.access_key.read().map_err(Cause::Credential)?;
+        let secret_key = self.config.secret_key.read().map_err(Cause::Credential)?;
+        let (access_key, guard) = {
+            let key = access_key.expose_secret();
+            (key, self.guards.of(&[key, secret_key.expose_secret()]))
+        };
+        let target = &url[Position::BeforePath..Position::AfterQuery];
+        let now = Timestamp::from(SystemTime::now());
+        let signature = sign::sign("GET", target, access_key, &secret_key, now);
+        let mut request = Request::new(Method::GET, url.clone());
+        let headers = request.headers_mut();
+        // The gateway also speaks XML, and its documentation asks for the content type of a GET.
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in [
+            (sign::TIMESTAMP_HEADER, signature.timestamp.as_str()),
+            (sign::ACCESS_KEY_HEADER, access_key),
+            (sign::SIGNATURE_HEADER, &signature.signature),
+        ] {
+            headers.insert(name, client::sensitive(value)?);
+        }
+        Ok(Signed { request, guard, guarded: true })
+    }
+
+    /// The registries to read, each with the host that docker clients use.
+    async fn registries(&self, poll: &Poll) -> Result<Listing<Registry>, ApiError> {
+        if !self.config.registries.is_empty() {
+            let registry = |name: &String| Registry { name: name.as_str().into(), end_point: None };
+            let rows = self.config.registries.iter().map(registry).collect();
+            return Ok(Listing { rows, duplicates: 0, mismatch: 0 });
+        }
+        let list = List {
+            operation: "list_registries",
+            path: sign::REGISTRIES_PATH.to_owned(),
+            body_limit: LIST_BODY_LIMIT,
+        };
+        self.list(poll, list, &self.registry_pages, wire::registries, |r| ("", &r.name)).await
+    }
+
+    async fn images(&self, poll: &Poll, registry: &Registry) -> Result<Listing<Repository>, ApiError> {
+        let host = registry.end_point.as_deref().map_or_else(
+            || wire::registry_host(&registry.name, self.config.site, &self.config.region),
+            str::to_owned,
+        );
+        let path = sign::images_path(&registry.name)
+            .map_err(|e| ApiError::unusable("list_images", &self.config.endpoint, &e))?;
+        let list = List { operation: "list_images", path, body_limit: LIST_BODY_LIMIT };
+        let decode = |body: &[u8]| wire::images(body, &registry.name, &host);
+        self.list(poll, list, &self.image_pages, decode, |r| (&r.organization, &r.name)).await
+    }
+}
+
+/// A list to read: the same in all its pages.
+struct List {
+    operation: &'static str,
+    path: String,
+    body_limit: usize,
+}
+
+impl List {
+    fn call<'a>(&self, url: &'a Url) -> Call<'a> {
+        Call { operation: self.operation, method: "GET", url, body_limit: self.body_limit }
+    }
+}
+
+#[async_trait]
+impl Provider for Ncr {
+    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError> {
+        let registries = self.registries(poll).await?;
+        let walks: Vec<_> = registries.rows.iter().map(|registry| self.images(poll, registry)).collect();
+        let listings: Vec<_> = stream::iter(walks).buffered(self.concurrency).try_collect().await?;
+        let organizations = registries.rows.into_iter().map(|registry| registry.name).collect();
+        let mut all =
+            RepositoryListing { organizations: Some(organizations), ..RepositoryListing::default() };
+        for listing in listings {
+            all.duplicates += listing.duplicates;
+            all.mismatch += listing.mismatch;
+            all.rows.extend(listing.rows);
+        }
+        all.duplicates += registries.duplicates;
+        all.mismatch += registries.mismatch;
+        all.rows.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
+        all.listed = all.rows.len() as u64;
+        Ok(all)
+    }
+
+    /// NCR has no list of shared images.
+    async fn shared_repositories(&self, _: &Poll, _: Center) -> Result<Listing<SharedRepository>, ApiError> {
+        Ok(Listing { rows: Vec::new(), duplicates: 0, mismatch: 0 })
+    }
+
+    async fn tags(&self, poll: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
+        let path = sign::tags_path(&repository.organization, &repository.name)
+            .map_err(|e| ApiError::unusable("list_tags", &self.config.endpoint, &e))?;
+        let list = List { operation: "list_tags", path, body_limit: TAGS_BODY_LIMIT };
+        let decode = |body: &[u8]| wire::tags(body, self.tag_info);
+        let listing = self.list(poll, list, &self.tag_pages, decode, |tag: &Tag| ("", &tag.name)).await?;
+        Ok(TagListing { images: Some(listing.rows.len() as u64), listing })
+    }
+}

@@ -1,0 +1,214 @@
+//! What to ask SWR, page by page.
+
+use std::io;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::header::{CONTENT_RANGE, HeaderMap};
+use tokio::time::Instant;
+
+use super::auth::{Auth, Target};
+use super::sign;
+use super::wire::{self, Rows};
+use crate::client::{
+    self, Answer, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Poll,
+};
+use crate::config::{SourceConfig, SwrConfig};
+use crate::inventory::{Center, Repository, SharedRepository, Tag};
+use crate::provider::{Provider, RepositoryListing, TagListing};
+use crate::telemetry::Reason;
+use crate::telemetry::self_metrics::SourceMetrics;
+
+/// Most bytes of a page of repositories: 1000 rows, each with the names of all its tags.
+const LIST_BODY_LIMIT: usize = 64 * 1024 * 1024;
+/// Most bytes of any other answer: 100 tags, each with its whole manifest.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// One account in one region.
+pub struct Swr {
+    config: SwrConfig,
+    tag_info: bool,
+    concurrency: usize,
+    client: ApiClient,
+    auth: Auth,
+    repository_pages: PageSizes,
+    shared_pages: PageSizes,
+    tag_pages: PageSizes,
+}
+
+impl Swr {
+    /// A provider for `source`, whose cloud is `config`. Sources that use the same credential share its guard.
+    ///
+    /// Errors: a certificate cannot be read.
+    pub fn new(
+        source: &SourceConfig,
+        config: &SwrConfig,
+        guards: Guards,
+        metrics: SourceMetrics,
+    ) -> io::Result<Self> {
+        let http = client::connection::client(&source.connection, &[&config.endpoint, &config.iam_endpoint])?;
+        Ok(Self {
+            config: config.clone(),
+            tag_info: source.tags.info,
+            concurrency: source.poll.max_concurrent_requests,
+            client: ApiClient::new(http, wire::classify, &source.poll, metrics),
+            auth: Auth::new(config, guards),
+            repository_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
+            shared_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
+            tag_pages: PageSizes::new(&[Some(100), Some(10)]),
+        })
+    }
+
+    /// Reads a whole list. Every page is decoded by `decode`, which a bad one fails.
+    async fn list<T>(
+        &self,
+        poll: &Poll,
+        list: List,
+        sizes: &PageSizes,
+        decode: impl Fn(&[u8]) -> Result<Rows<T>, serde_json::Error>,
+        key: for<'a> fn(&'a T) -> client::page::Key<'a>,
+    ) -> Result<Listing<T>, ApiError> {
+        let started = Instant::now();
+        let whole = Target::new(&self.config.endpoint, &list.path, list.query.clone());
+        let (list, decode) = (&list, &decode);
+        let fetch = move |offset: u64, size: Option<u32>| async move {
+            let limit = size.unwrap_or(100);
+            let mut query = list.query.clone();
+            query.extend([("limit", limit.to_string()), ("offset", offset.to_string())]);
+            let target = Target::new(&self.config.endpoint, &list.path, query);
+            let call = list.call(&target);
+            let sent = Instant::now();
+            let Answer { headers, body } = self.auth.get(&self.client, poll, call, &target).await?;
+            let Rows { rows, total } =
+                decode(&body).map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+            // A page beyond the end states a total of 0.
+            let beyond = rows.is_empty() && offset > 0;
+            let total = stated_total(&headers).or(total).filter(|_| !beyond);
+            let next = next(offset, limit, rows.len(), total);
+            Ok(Page { rows, total, next })
+        };
+        let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
+        client::walk(sizes, 0, fetch, key, incomplete).await
+    }
+
+    async fn list_repositories(
+        &self,
+        poll: &Poll,
+        organization: Option<&str>,
+    ) -> Result<Listing<Repository>, ApiError> {
+        let query = organization.map(|name| ("namespace", name.to_owned())).into_iter().collect();
+        let path = sign::REPOSITORIES_PATH.to_owned();
+        let list = List { operation: "list_repositories", path, query, body_limit: LIST_BODY_LIMIT };
+        self.list(poll, list, &self.repository_pages, wire::repositories, |r| (&r.organization, &r.name))
+            .await
+    }
+
+    /// Reads the repositories to watch one by one. One that is not there is left out.
+    async fn show_repositories(&self, poll: &Poll) -> Result<Vec<Repository>, ApiError> {
+        let shown = self.config.watch.iter().map(|watched| self.show_repository(poll, watched));
+        let shown = stream::iter(shown.collect::<Vec<_>>()).buffer_unordered(self.concurrency);
+        let shown: Vec<Option<Repository>> = shown.try_collect().await?;
+        let mut repositories: Vec<Repository> = shown.into_iter().flatten().collect();
+        repositories.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
+        repositories.dedup_by(|a, b| (&a.organization, &a.name) == (&b.organization, &b.name));
+        Ok(repositories)
+    }
+
+    async fn show_repository(
+        &self,
+        poll: &Poll,
+        (organization, name): &(String, String),
+    ) -> Result<Option<Repository>, ApiError> {
+        let path = sign::repository_path(organization, name)
+            .map_err(|e| ApiError::unusable("show_repository", &self.config.endpoint, &e))?;
+        let list = List { operation: "show_repository", path, query: Vec::new(), body_limit: BODY_LIMIT };
+        let target = Target::new(&self.config.endpoint, &list.path, Vec::new());
+        let call = list.call(&target);
+        let sent = Instant::now();
+        let answer = match self.auth.get(&self.client, poll, call, &target).await {
+            Err(error) if error.reason() == Reason::NotFound => return Ok(None),
+            outcome => outcome?,
+        };
+        let repository = wire::repository(&answer.body, organization, name);
+        repository.map(Some).map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))
+    }
+}
+
+/// A list to read: the same in all its pages.
+struct List {
+    operation: &'static str,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body_limit: usize,
+}
+
+impl List {
+    fn call<'a>(&self, target: &'a Target) -> Call<'a> {
+        Call { operation: self.operation, method: "GET", url: &target.url, body_limit: self.body_limit }
+    }
+}
+
+/// What comes after a page of `rows` rows at `offset`. A stated total tells the end; without one a short page does.
+fn next(offset: u64, limit: u32, rows: usize, total: Option<u64>) -> Next {
+    let next = offset + u64::from(limit);
+    let more = match total {
+        Some(total) => rows > 0 && next < total,
+        None => rows >= limit as usize,
+    };
+    if more { Next::At(next) } else { Next::End }
+}
+
+fn stated_total(headers: &HeaderMap) -> Option<u64> {
+    wire::content_range_total(headers.get(CONTENT_RANGE)?.to_str().ok()?)
+}
+
+#[async_trait]
+impl Provider for Swr {
+    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError> {
+        if !self.config.watch.is_empty() {
+            let rows = self.show_repositories(poll).await?;
+            return Ok(RepositoryListing { listed: rows.len() as u64, rows, ..RepositoryListing::default() });
+        }
+        let mut all = RepositoryListing { organizations: Some(Vec::new()), ..RepositoryListing::default() };
+        let organizations = &self.config.organizations;
+        let walks: Vec<_> = match organizations.as_slice() {
+            [] => vec![None],
+            names => names.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        for organization in walks {
+            let listing = self.list_repositories(poll, organization).await?;
+            all.duplicates += listing.duplicates;
+            all.mismatch += listing.mismatch;
+            all.rows.extend(listing.rows);
+        }
+        // The API may match more organizations than the one named, and so list a repository in several walks.
+        all.rows.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
+        all.rows.dedup_by(|a, b| (&a.organization, &a.name) == (&b.organization, &b.name));
+        all.listed = all.rows.len() as u64;
+        if !organizations.is_empty() {
+            all.rows.retain(|r| organizations.iter().any(|name| **name == *r.organization));
+        }
+        Ok(all)
+    }
+
+    async fn shared_repositories(
+        &self,
+        poll: &Poll,
+        center: Center,
+    ) -> Result<Listing<SharedRepository>, ApiError> {
+        let query = vec![("center", center.as_str().to_owned())];
+        let path = sign::SHARED_REPOSITORIES_PATH.to_owned();
+        let list = List { operation: "list_shared_repositories", path, query, body_limit: LIST_BODY_LIMIT };
+        let decode = |body: &[u8]| wire::shared_repositories(body, center);
+        self.list(poll, list, &self.shared_pages, decode, |r| (&r.organization, &r.name)).await
+    }
+
+    async fn tags(&self, poll: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
+        let path = sign::tags_path(&repository.organization, &repository.name)
+            .map_err(|e| ApiError::unusable("list_tags", &self.config.endpoint, &e))?;
+        let list = List { operation: "list_tags", path, query: Vec::new(), body_limit: BODY_LIMIT };
+        let decode = |body: &[u8]| Ok(Rows { rows: wire::tags(body, self.tag_info)?, total: None });
+        let listing = self.list(poll, list, &self.tag_pages, decode, |tag: &Tag| ("", &tag.name)).await?;
+        Ok(TagListing { listing, images: None })
+    }
+}
