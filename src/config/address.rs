@@ -6,19 +6,26 @@ use std::path::{Path, PathBuf};
 
 use url::{Host, Url};
 
+use super::credentials::FoundAddress;
 use super::value::Table;
 use super::{ConnectionConfig, Site, keys};
 
-/// Reads the base address in `key`; `default` if it is not set. The message of a problem never repeats the address.
-pub(super) fn base_address(table: &Table, key: &str, default: &str, allow_http: bool) -> Option<Url> {
-    let text = if table.has(key) { table.text(key)? } else { default };
-    match parse(text, allow_http) {
-        Ok(url) => Some(url),
-        Err(message) => {
-            table.problem(key, message);
-            None
-        }
-    }
+/// Reads the base address in `key`; what was `found` with the credential if it is not set, and else `default`. The
+/// message of a problem never repeats the address.
+pub(super) fn base_address(
+    table: &Table,
+    key: &str,
+    found: Option<&FoundAddress>,
+    default: &str,
+    allow_http: bool,
+) -> Option<Url> {
+    let (text, origin) = match found {
+        _ if table.has(key) => (table.text(key)?, String::new()),
+        Some(found) => (found.address.as_str(), format!("the address in {} ", found.origin)),
+        None => (default, String::new()),
+    };
+    let url = parse(text, allow_http);
+    url.inspect_err(|message| table.problem(key, format!("{origin}{message}"))).ok()
 }
 
 /// Reads a base address: HTTP or HTTPS, nothing but scheme, host, port and path.
@@ -32,8 +39,8 @@ pub(super) fn parse(text: &str, allow_http: bool) -> Result<Url, &'static str> {
     }
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(
-            "http:// would send credentials unprotected; use https://, or set allow_http = true for this \
-                    source (loopback addresses need neither)",
+            "must begin with https://, for http:// would send credentials unprotected; or set allow_http = true for \
+                    this source (a loopback address needs neither)",
         );
     }
     let path = url.path().trim_end_matches('/').to_owned();

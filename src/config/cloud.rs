@@ -22,11 +22,11 @@ pub(super) fn swr(table: &Table, surroundings: &Surroundings) -> Option<SwrConfi
     // Without a region there are no defaults, but what is set is checked all the same.
     let (endpoint, iam_endpoint) = address::swr_defaults(region.unwrap_or("unknown"));
     let found = auth.as_ref().map(|(_, found)| found);
-    let endpoint = found.and_then(|f| f.endpoint.clone()).unwrap_or(endpoint);
-    let iam_endpoint = found.and_then(|f| f.iam_endpoint.clone()).unwrap_or(iam_endpoint);
     let allow_http = table.flag("allow_http").unwrap_or(false);
-    let endpoint = address::base_address(table, "endpoint", &endpoint, allow_http);
-    let iam_endpoint = address::base_address(table, "iam_endpoint", &iam_endpoint, allow_http);
+    let found_endpoint = found.and_then(|f| f.endpoint.as_ref());
+    let endpoint = address::base_address(table, "endpoint", found_endpoint, &endpoint, allow_http);
+    let found_iam = found.and_then(|f| f.iam_endpoint.as_ref());
+    let iam_endpoint = address::base_address(table, "iam_endpoint", found_iam, &iam_endpoint, allow_http);
     let project_id = table.text("project_id").map(str::to_owned);
     let project_id = project_id.or_else(|| found.and_then(|f| f.project_id.clone()));
     // It is sent in a header.
@@ -70,7 +70,7 @@ pub(super) fn ncr(table: &Table, surroundings: &Surroundings) -> Option<NcrConfi
     let keys = auth::ncr(table, surroundings);
     let allow_http = table.flag("allow_http").unwrap_or(false);
     let default = region.map_or("https://unknown", |(_, endpoint)| endpoint);
-    let endpoint = address::base_address(table, "endpoint", default, allow_http);
+    let endpoint = address::base_address(table, "endpoint", None, default, allow_http);
     let registries = table.name_list("registries");
     let (access_key, secret_key) = keys?;
     Some(NcrConfig {

@@ -14,11 +14,20 @@ use super::{Secret, SwrAuth};
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The SWR API of the region.
-    pub(super) endpoint: Option<String>,
+    pub(super) endpoint: Option<FoundAddress>,
     /// IAM.
-    pub(super) iam_endpoint: Option<String>,
+    pub(super) iam_endpoint: Option<FoundAddress>,
     /// The project.
     pub(super) project_id: Option<String>,
+}
+
+/// An address and the variable or file that gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FoundAddress {
+    /// As it was found, unchecked.
+    pub(super) address: String,
+    /// For messages.
+    pub(super) origin: String,
 }
 
 /// `HUAWEICLOUD_SDK_*`, then the section `[basic]` of `HUAWEICLOUD_SDK_CREDENTIALS_FILE` or
@@ -48,19 +57,22 @@ pub(super) fn huawei(
         let keys = pair(key("ak"), key("sk"), &format!("{path}: ak"), &format!("{path}: sk"))?;
         let (iam_endpoint, project_id) = (key("iam_endpoint"), key("project_id"));
         let found = Found {
-            iam_endpoint: iam_endpoint.map(str::to_owned),
+            iam_endpoint: iam_endpoint
+                .map(|address| found_address(address, &format!("{path}: iam_endpoint"))),
             project_id: project_id.map(str::to_owned),
             ..Found::default()
         };
         ((keys, key("security_token")), found)
     };
     let ((access_key, secret_key), token) = keys;
-    // The SDK takes the first of a list of addresses.
-    let swr =
-        region.and_then(|r| variable(&format!("REGION_SWR_{}", r.to_ascii_uppercase().replace('-', "_"))));
-    found.endpoint = swr.and_then(|list| list.split(',').next()).map(|address| address.trim().to_owned());
+    if let Some(region) = region {
+        let name = format!("HUAWEICLOUD_SDK_REGION_SWR_{}", region.to_ascii_uppercase().replace('-', "_"));
+        // The SDK takes the first of a list of addresses.
+        let address = set(environment, &name).and_then(|list| list.split(',').next());
+        found.endpoint = address.map(|address| found_address(address.trim(), &name));
+    }
     if let Some(address) = variable("IAM_ENDPOINT") {
-        found.iam_endpoint = Some(address.to_owned());
+        found.iam_endpoint = Some(found_address(address, "HUAWEICLOUD_SDK_IAM_ENDPOINT"));
     }
     Ok((SwrAuth::AccessKey { access_key, secret_key, security_token: token.map(secret) }, found))
 }
@@ -99,6 +111,10 @@ const NO_NAVER_KEY: &str = "no credential found; set access_key and secret_key (
 
 fn secret(text: &str) -> Secret {
     Secret::from_value(SecretString::from(text))
+}
+
+fn found_address(address: &str, origin: &str) -> FoundAddress {
+    FoundAddress { address: address.to_owned(), origin: origin.to_owned() }
 }
 
 /// Both halves of a key, or which of them is missing.
@@ -212,8 +228,9 @@ mod tests {
             ("HUAWEICLOUD_SDK_IAM_ENDPOINT", "https://iam"),
         ]);
         let (_, found) = huawei(&environment, Some("cn-north-4")).unwrap();
-        assert_eq!(found.endpoint.as_deref(), Some("https://one"));
-        assert_eq!(found.iam_endpoint.as_deref(), Some("https://iam"));
+        let endpoint = found_address("https://one", "HUAWEICLOUD_SDK_REGION_SWR_CN_NORTH_4");
+        assert_eq!(found.endpoint, Some(endpoint));
+        assert_eq!(found.iam_endpoint, Some(found_address("https://iam", "HUAWEICLOUD_SDK_IAM_ENDPOINT")));
     }
 
     #[test]

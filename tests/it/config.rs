@@ -71,7 +71,7 @@ fn every_bad_file_is_refused_with_its_exact_message() {
     let messages =
         beside.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "txt"));
     assert_eq!(files.len(), messages.count());
-    assert!(files.len() >= 48, "{}", files.len());
+    assert!(files.len() >= 49, "{}", files.len());
 }
 
 #[test]
@@ -185,6 +185,13 @@ fn each_site_and_region_has_its_address() {
         "public-sgn https://ncr.apigw.ntruss.com/ncr/sgn-api/v2",
     ];
     assert_eq!(addresses.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for text in ["a.".repeat(100_000) + "a = 1", "a = ".to_owned() + &"[".repeat(100_000)] {
+        assert!(Config::parse(&text, Path::new(""), &BTreeMap::new()).is_err());
+    }
 }
 
 /// Every good file, read once.
