@@ -1,17 +1,34 @@
 //! The configuration: what a user can set, checked once and complete, so that no later stage checks again.
 //!
 //! `layers` puts the file and the environment into one tree of values; `validate` walks that tree key by key and
-//! collects every problem it finds. [`secret`] holds what must never be printed.
+//! collects every problem it finds. `keys` is the list of everything that can be set, `value` reads one table of it.
+//! [`secret`] holds what must never be printed.
 
+mod address;
+mod auth;
+mod cloud;
+mod credentials;
+pub mod duration;
+mod keys;
+mod layers;
+pub mod listen_address;
+mod poll;
+pub mod problem;
 pub mod secret;
+mod validate;
+mod value;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
 use url::Url;
 
 use crate::inventory::{Center, SourceName};
+pub use listen_address::ListenAddress;
+pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 
 /// A valid configuration.
@@ -19,6 +36,31 @@ pub use secret::Secret;
 pub struct Config {
     /// At least one source, sorted by name.
     pub sources: Vec<SourceConfig>,
+}
+
+impl Config {
+    /// Reads the file at `path`, always as TOML. `environment` is the whole environment of the process: keys of the
+    /// configuration (`CRE__…`) and the vendors' own variables are looked up there and nowhere else.
+    ///
+    /// Errors: every problem found, each with its key and the cure; no value of the file is repeated in them, for it
+    /// might be a secret.
+    pub fn load(path: &Path, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let text = layers::read_file(path)?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("")), environment)
+    }
+
+    /// As [`Config::load`], from `text`; paths in it are relative to `directory`.
+    pub fn parse(
+        text: &str,
+        directory: &Path,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let problems = problem::Problems::default();
+        let tree = layers::layer(text, environment, &problems)?;
+        let sources = validate::sources(&tree, directory, environment, &problems);
+        problems.none_or_error()?;
+        Ok(Self { sources })
+    }
 }
 
 /// One source: a cloud account (or part of one) to poll.
@@ -44,7 +86,7 @@ pub struct SourceConfig {
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there are as many as sources, and they are never moved in bulk"
+    reason = "a handful of them exist, so the difference is a few hundred bytes"
 )]
 pub enum Cloud {
     /// Huawei Cloud SoftWare Repository for Container.
@@ -76,9 +118,9 @@ impl Cloud {
 pub struct SwrConfig {
     /// Region such as `cn-north-4`.
     pub region: String,
-    /// Base address of the SWR API, without a trailing slash.
+    /// Base address of the SWR API: no user, query or fragment, and no slash at the end but that of an empty path.
     pub endpoint: Url,
-    /// Base address of IAM, without a trailing slash.
+    /// Base address of IAM, of the same form.
     pub iam_endpoint: Url,
     /// Sent as `X-Project-Id`, and the scope of a password's token.
     pub project_id: Option<String>,
@@ -126,7 +168,7 @@ pub struct NcrConfig {
     pub site: Site,
     /// Region code: KR, SGN, JPN; gov: KR, KRS; fin: FKR.
     pub region: String,
-    /// Base address of the API (`…/ncr/api/v2`), without a trailing slash.
+    /// Base address of the API (`…/ncr/api/v2`): no user, query, fragment or slash at the end.
     pub endpoint: Url,
     /// Registry names; empty = every registry of the account.
     pub registries: Vec<String>,
@@ -207,12 +249,23 @@ impl Filter {
 }
 
 /// How to connect to a source's addresses, that of IAM included.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ConnectionConfig {
     /// PEM file with the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// PEM files of a client certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
-    /// Proxy; `None` = as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for loopback addresses.
+    /// Proxy; `None` = as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for loopback addresses. May hold
+    /// a user and a password, which is why `Debug` leaves it out.
     pub proxy_url: Option<Url>,
+}
+
+impl fmt::Debug for ConnectionConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionConfig")
+            .field("ca_file", &self.ca_file)
+            .field("client_certificate", &self.client_certificate)
+            .field("proxy_host", &self.proxy_url.as_ref().and_then(Url::host_str))
+            .finish()
+    }
 }

@@ -1,11 +1,11 @@
 //! Keys, passwords and tokens: given in the configuration, or read from a file whenever it changes.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use secrecy::SecretString;
 
@@ -20,10 +20,16 @@ enum Origin {
 
 /// What a file said, and by what to tell that it has changed since.
 struct Read {
-    modified: Option<SystemTime>,
-    length: u64,
+    stamp: Stamp,
     value: SecretString,
 }
+
+/// Differs after a file is written or replaced: the inode number, the time of change (which, unlike the time of
+/// modification, no tool can set) in seconds and nanoseconds, the length.
+type Stamp = (u64, i64, i64, u64);
+
+/// No credential comes near this; it keeps a wrong path from filling the memory.
+const LONGEST: u64 = 64 * 1024;
 
 impl Secret {
     /// A secret that stands in the configuration or in an environment variable.
@@ -36,34 +42,74 @@ impl Secret {
         Self(Arc::new(Origin::File { path: path.to_owned(), last: Mutex::new(None) }))
     }
 
-    /// The secret as it is now. A file is read again when its length or time of change differ; one trailing newline
-    /// is dropped.
+    /// The secret as it is now. A file is read again when it was written or replaced; one trailing newline is dropped.
     ///
-    /// Errors: the file cannot be read, is not UTF-8 or is empty; the message names the path, not the content.
+    /// Errors: the file cannot be read, is empty, has more than one line or 64 KiB, or is not UTF-8; the message names
+    /// the path and the cure, not the content.
     pub fn read(&self) -> io::Result<SecretString> {
         let (path, last) = match &*self.0 {
             Origin::Value(value) => return Ok(value.clone()),
             Origin::File { path, last } => (path, last),
         };
-        let name = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-        let metadata = fs::metadata(path).map_err(name)?;
-        let (modified, length) = (metadata.modified().ok(), metadata.len());
-        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(read) = &*last
-            && read.modified == modified
-            && read.length == length
-        {
-            return Ok(read.value.clone());
-        }
-        let text = fs::read_to_string(path).map_err(name)?;
-        let text = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-        if text.is_empty() {
-            return Err(name(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
-        }
-        let value = SecretString::from(text);
-        *last = Some(Read { modified, length, value: value.clone() });
-        Ok(value)
+        read_changed(path, last).map_err(|e| {
+            let cure = match e.kind() {
+                io::ErrorKind::NotFound => "no such file; create it or correct the path".to_owned(),
+                io::ErrorKind::PermissionDenied => {
+                    "permission denied; let the user that runs the exporter read it".to_owned()
+                }
+                _ => e.to_string(),
+            };
+            io::Error::new(e.kind(), format!("{}: {cure}", path.display()))
+        })
     }
+}
+
+fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretString> {
+    let metadata = std::fs::metadata(path)?;
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(read) = &*last
+        && read.stamp == stamp(&metadata)
+    {
+        return Ok(read.value.clone());
+    }
+    // Opening a named pipe would wait for its writer.
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a file; name the file that holds the secret",
+        ));
+    }
+    let file = File::open(path)?;
+    // Of what is read, even if the path was given to another file a moment ago.
+    let stamp = stamp(&file.metadata()?);
+    let value = SecretString::from(content(file)?);
+    *last = Some(Read { stamp, value: value.clone() });
+    Ok(value)
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len())
+}
+
+fn content(file: File) -> io::Result<String> {
+    let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
+    let mut text = String::new();
+    let length = file.take(LONGEST + 1).read_to_string(&mut text);
+    let length = length.map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => invalid("is not UTF-8 text; it must hold the secret and nothing else"),
+        _ => e,
+    })?;
+    if length as u64 > LONGEST {
+        return Err(invalid("is longer than 64 KiB; it must hold the secret and nothing else"));
+    }
+    let value = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+    if value.is_empty() {
+        return Err(invalid("is empty; write the secret into it"));
+    }
+    if value.contains(char::is_control) {
+        return Err(invalid("has more than one line; it must hold the secret and nothing else"));
+    }
+    Ok(value.to_owned())
 }
 
 impl fmt::Debug for Secret {
@@ -72,5 +118,70 @@ impl fmt::Debug for Secret {
             Origin::Value(_) => f.write_str("Secret(…)"),
             Origin::File { path, .. } => write!(f, "Secret(from {})", path.display()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn file(content: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, content).unwrap();
+        (directory, path)
+    }
+
+    #[test]
+    fn drops_one_trailing_newline() {
+        for (content, expected) in [("key\n", "key"), ("key\r\n", "key"), ("key", "key"), (" key ", " key ")]
+        {
+            let (_directory, path) = file(content.as_bytes());
+            assert_eq!(Secret::from_file(&path).read().unwrap().expose_secret(), expected);
+        }
+    }
+
+    #[test]
+    fn reads_a_replaced_file_again() {
+        let (directory, path) = file(b"one");
+        let secret = Secret::from_file(&path);
+        assert_eq!(secret.read().unwrap().expose_secret(), "one");
+        let new = directory.path().join("new");
+        fs::write(&new, "two").unwrap();
+        fs::rename(new, path).unwrap();
+        assert_eq!(secret.read().unwrap().expose_secret(), "two");
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_one_secret() {
+        let long = vec![b'x'; 70_000];
+        for content in [&b""[..], b"\n", b"a\nb\n", b"a\n\n", b"\xff\xfe", &long] {
+            let (_directory, path) = file(content);
+            let message = Secret::from_file(&path).read().unwrap_err().to_string();
+            assert!(message.starts_with(path.to_str().unwrap()), "{message}");
+        }
+    }
+
+    #[test]
+    fn refuses_a_directory_and_a_missing_file() {
+        let (directory, path) = file(b"key");
+        fs::remove_file(&path).unwrap();
+        assert!(Secret::from_file(&path).read().unwrap_err().to_string().contains("no such file"));
+        assert!(
+            Secret::from_file(directory.path()).read().unwrap_err().to_string().contains("is not a file")
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let (_directory, path) = file(b"hunter2");
+        let from_file = Secret::from_file(&path);
+        from_file.read().unwrap();
+        let shown = format!("{:?} {from_file:?}", Secret::from_value("hunter2".into()));
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

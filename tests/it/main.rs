@@ -1,1 +1,6 @@
 //! The integration tests: everything that opens a socket, reads a file or runs the program.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod config;
+mod scheduler;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal};
 use container_registry_exporter::config::Config;
-use container_registry_exporter::inventory::{Center, Repository, SharedRepository, SourceInfo, Tag, Timestamp};
+use container_registry_exporter::inventory::{
+    Center, Repository, SharedRepository, SourceInfo, Tag, Timestamp,
+};
 use container_registry_exporter::provider::{Provider, RepositoryListing, TagListing};
 use container_registry_exporter::scheduler::{Source, SourceState, collectors};
 use container_registry_exporter::telemetry::Reason;
@@ -56,13 +58,26 @@ impl Provider for InMemory {
         self.note("repositories".to_owned());
         let account = self.account.lock().unwrap();
         outcome(account.fail_repositories)?;
-        let row = |name: &&str| Repository { organization: "group".into(), name: (*name).into(), ..Repository::default() };
+        let row = |name: &&str| Repository {
+            organization: "group".into(),
+            name: (*name).into(),
+            ..Repository::default()
+        };
         let rows: Vec<_> = account.repositories.iter().map(row).collect();
         let organizations = Some(Vec::new());
-        Ok(RepositoryListing { listed: rows.len() as u64, rows, organizations, ..RepositoryListing::default() })
+        Ok(RepositoryListing {
+            listed: rows.len() as u64,
+            rows,
+            organizations,
+            ..RepositoryListing::default()
+        })
     }
 
-    async fn shared_repositories(&self, _: &Poll, center: Center) -> Result<Listing<SharedRepository>, ApiError> {
+    async fn shared_repositories(
+        &self,
+        _: &Poll,
+        center: Center,
+    ) -> Result<Listing<SharedRepository>, ApiError> {
         self.note(format!("shared {}", center.as_str()));
         outcome(self.account.lock().unwrap().fail_shared)?;
         let row = SharedRepository {
@@ -210,7 +225,10 @@ async fn shows_repositories_before_their_tags_are_read() {
 
 #[tokio::test(start_paused = true)]
 async fn shows_tags_every_ten_seconds_while_they_are_read() {
-    let source = start(Account { tags_take: Duration::from_secs(4), ..account(&["a", "b", "c", "d", "e", "f", "g", "h"]) });
+    let source = start(Account {
+        tags_take: Duration::from_secs(4),
+        ..account(&["a", "b", "c", "d", "e", "f", "g", "h"])
+    });
     pass(9).await;
     assert_eq!(source.repositories(), "a b c d e f g h");
     pass(4).await;
@@ -270,7 +288,10 @@ async fn a_failing_list_of_repositories_does_not_harm_the_shared_ones() {
 #[tokio::test(start_paused = true)]
 async fn goes_on_with_the_tags_that_waited_longest_when_the_time_is_up() {
     // Two at a time for 20 s each: four are begun before the end of the poll at 48 s and two more are cut off.
-    let source = start(Account { tags_take: Duration::from_secs(20), ..account(&["a", "b", "c", "d", "e", "f", "g"]) });
+    let source = start(Account {
+        tags_take: Duration::from_secs(20),
+        ..account(&["a", "b", "c", "d", "e", "f", "g"])
+    });
     pass(59).await;
     assert_eq!(source.tag_calls(), "a b c d e f");
     assert_eq!(source.metric("tag_listings_pending", &[]), 3.0);

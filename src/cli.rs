@@ -1,0 +1,276 @@
+//! The command line: commands and flags, and the environment variable of each flag.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tracing::Level;
+
+use crate::config::{ListenAddress, duration};
+use crate::telemetry::logging::Format;
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cli {
+    /// What to do.
+    pub command: Command,
+    /// The configuration file.
+    pub config_file: PathBuf,
+    /// Where to listen; at least one.
+    pub listen_addresses: Vec<ListenAddress>,
+    /// Path of the metrics; collides with no other path of the server.
+    pub telemetry_path: String,
+    /// Least important events to log.
+    pub log_level: Level,
+    /// Form of the log.
+    pub log_format: Format,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run the exporter (what happens without a command, too)
+    Serve,
+    /// Load and validate the configuration; print ok or every problem
+    Check,
+    /// Poll every source once and print the metrics
+    Once {
+        /// Write the metrics to FILE, atomically, instead of stdout
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Give up after this time, such as 90s or 5m; no limit unless set
+        #[arg(long, value_name = "DURATION", value_parser = duration_flag)]
+        timeout: Option<Duration>,
+    },
+    /// Run the exporter against built-in simulated registries; needs no configuration, account or network
+    Demo,
+}
+
+/// Reads the command line; `arguments` begin with the program's name. A flag that is not given is looked up in
+/// `environment`, where an empty variable counts as not set.
+///
+/// Errors: what clap would print and how to exit, `--help` and `--version` included: see [`clap::Error::print`] and
+/// [`clap::Error::exit_code`] (2 for bad flags).
+pub fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &BTreeMap<String, String>,
+) -> Result<Cli, clap::Error> {
+    let Arguments { flags, command } = Arguments::try_parse_from(arguments)?;
+    let variable = |name: &str| environment.get(name).map(String::as_str).filter(|value| !value.is_empty());
+    let mut listen_addresses = flags.listen_addresses;
+    if listen_addresses.is_empty() {
+        for address in variable("CRE_WEB_LISTEN_ADDRESS").unwrap_or(":10190").split(',') {
+            let address = address.trim().parse().map_err(|e| bad_variable("CRE_WEB_LISTEN_ADDRESS", e))?;
+            listen_addresses.push(address);
+        }
+    }
+    Ok(Cli {
+        command: command.unwrap_or(Command::Serve),
+        config_file: flags
+            .config_file
+            .or(variable("CRE_CONFIG_FILE").map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from("config.toml")),
+        listen_addresses,
+        telemetry_path: match flags.telemetry_path {
+            Some(path) => path,
+            None => telemetry_path(variable("CRE_WEB_TELEMETRY_PATH").unwrap_or("/metrics"))
+                .map_err(|e| bad_variable("CRE_WEB_TELEMETRY_PATH", e))?,
+        },
+        log_level: match flags.log_level {
+            Some(level) => level,
+            None => log_level(variable("CRE_LOG_LEVEL").unwrap_or("info"))
+                .map_err(|e| bad_variable("CRE_LOG_LEVEL", e))?,
+        },
+        log_format: match flags.log_format {
+            Some(format) => format,
+            None => log_format(variable("CRE_LOG_FORMAT").unwrap_or("logfmt"))
+                .map_err(|e| bad_variable("CRE_LOG_FORMAT", e))?,
+        },
+    })
+}
+
+/// Prometheus exporter for cloud container registries: Huawei Cloud SWR and NAVER Cloud Container Registry
+#[derive(Parser)]
+#[command(
+    name = "container-registry-exporter",
+    version = concat!(env!("CARGO_PKG_VERSION"), " (revision ", env!("CRE_REVISION"), ", rustc ", env!("CRE_RUSTC"), ")"),
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+// Defaults and variables are filled in by `parse`, which gets the environment as an argument; the texts name them.
+#[derive(Args)]
+struct Flags {
+    #[arg(help = "Configuration file, always read as TOML [default: config.toml] [env: CRE_CONFIG_FILE]")]
+    #[arg(long = "config.file", value_name = "PATH", global = true)]
+    config_file: Option<PathBuf>,
+    #[arg(help = "Address to listen on, :PORT, host:PORT or [IPv6]:PORT; repeatable [default: :10190] \
+        [env: CRE_WEB_LISTEN_ADDRESS, separated by commas]")]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
+    listen_addresses: Vec<ListenAddress>,
+    #[arg(help = "Path of the metrics [default: /metrics] [env: CRE_WEB_TELEMETRY_PATH]")]
+    #[arg(long = "web.telemetry-path", value_name = "PATH", global = true, value_parser = telemetry_path)]
+    telemetry_path: Option<String>,
+    #[arg(
+        help = "Least important events to log: error, warn, info, debug, trace [default: info] [env: CRE_LOG_LEVEL]"
+    )]
+    #[arg(long = "log.level", value_name = "LEVEL", global = true, value_parser = log_level)]
+    log_level: Option<Level>,
+    #[arg(help = "Form of the log: logfmt or json [default: logfmt] [env: CRE_LOG_FORMAT]")]
+    #[arg(long = "log.format", value_name = "FORMAT", global = true, value_parser = log_format)]
+    log_format: Option<Format>,
+}
+
+fn bad_variable(name: &str, message: &str) -> clap::Error {
+    Arguments::command().error(ErrorKind::ValueValidation, format!("environment variable {name}: {message}"))
+}
+
+fn duration_flag(text: &str) -> Result<Duration, &'static str> {
+    let duration = duration::parse(text).filter(|d| !d.is_zero());
+    duration.ok_or("must be one whole number above 0 with ms, s, m, h or d, such as 90s")
+}
+
+fn telemetry_path(text: &str) -> Result<String, &'static str> {
+    if !text.starts_with('/') {
+        return Err("must start with /");
+    }
+    if text == "/" || text == "/-" || text.starts_with("/-/") {
+        return Err("belongs to the server itself, as do /-/healthy, /-/ready and /-/reload; choose another");
+    }
+    if text.bytes().any(|b| !b.is_ascii_graphic() || b"?#%".contains(&b)) {
+        return Err("must consist of visible ASCII characters without ?, # and %");
+    }
+    Ok(text.to_owned())
+}
+
+fn log_level(text: &str) -> Result<Level, &'static str> {
+    match text {
+        "error" => Ok(Level::ERROR),
+        "warn" => Ok(Level::WARN),
+        "info" => Ok(Level::INFO),
+        "debug" => Ok(Level::DEBUG),
+        "trace" => Ok(Level::TRACE),
+        _ => Err("must be one of error, warn, info, debug, trace"),
+    }
+}
+
+fn log_format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "logfmt" => Ok(Format::Logfmt),
+        "json" => Ok(Format::Json),
+        _ => Err("must be one of logfmt, json"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Cli, clap::Error> {
+        let arguments = ["container-registry-exporter"].iter().chain(arguments).map(OsString::from);
+        let environment =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        parse(arguments, &environment)
+    }
+
+    #[test]
+    fn no_arguments_mean_serve_with_the_defaults() {
+        let cli = parse_with(&[], &[]).unwrap();
+        let expected = Cli {
+            command: Command::Serve,
+            config_file: PathBuf::from("config.toml"),
+            listen_addresses: vec![ListenAddress::AllInterfaces { port: 10190 }],
+            telemetry_path: "/metrics".to_owned(),
+            log_level: Level::INFO,
+            log_format: Format::Logfmt,
+        };
+        assert_eq!(cli, expected);
+    }
+
+    #[test]
+    fn flags_stand_before_or_after_the_command() {
+        for arguments in [["--log.level", "debug", "check"], ["check", "--log.level", "debug"]] {
+            let cli = parse_with(&arguments, &[]).unwrap();
+            assert_eq!((cli.command, cli.log_level), (Command::Check, Level::DEBUG));
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable() {
+        let variables =
+            [("CRE_WEB_LISTEN_ADDRESS", ":1, [::1]:2"), ("CRE_CONFIG_FILE", "a"), ("CRE_LOG_FORMAT", "json")];
+        let cli = parse_with(&["--web.listen-address=:3", "--config.file=b"], &variables).unwrap();
+        assert_eq!(cli.listen_addresses, [ListenAddress::AllInterfaces { port: 3 }]);
+        assert_eq!((cli.config_file, cli.log_format), (PathBuf::from("b"), Format::Json));
+        let cli = parse_with(&[], &variables).unwrap();
+        assert_eq!(cli.listen_addresses.len(), 2);
+    }
+
+    #[test]
+    fn listen_addresses_repeat() {
+        let cli = parse_with(&["--web.listen-address=:1", "--web.listen-address", "[::1]:2"], &[]).unwrap();
+        assert_eq!(cli.listen_addresses.len(), 2);
+    }
+
+    #[test]
+    fn other_variables_are_ignored_and_empty_ones_not_set() {
+        let cli = parse_with(&[], &[("CRE_PORT", "tcp://10.0.0.1:80"), ("CRE_LOG_LEVEL", "")]).unwrap();
+        assert_eq!(cli.log_level, Level::INFO);
+    }
+
+    #[test]
+    fn once_takes_a_file_and_a_time() {
+        let cli = parse_with(&["once", "--output", "f.prom", "--timeout", "90s"], &[]).unwrap();
+        let expected =
+            Command::Once { output: Some(PathBuf::from("f.prom")), timeout: Some(Duration::from_secs(90)) };
+        assert_eq!(cli.command, expected);
+    }
+
+    #[test]
+    fn bad_flags_exit_with_2() {
+        for arguments in [
+            vec!["--web.listen-address=10190"],
+            vec!["--web.telemetry-path=metrics"],
+            vec!["--web.telemetry-path=/-/ready"],
+            vec!["--web.telemetry-path=/"],
+            vec!["--log.level=loud"],
+            vec!["--web.config.file=x"],
+            vec!["once", "--timeout=0s"],
+            vec!["check", "--output=x"],
+            vec!["unknown"],
+        ] {
+            assert_eq!(parse_with(&arguments, &[]).unwrap_err().exit_code(), 2, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_variable_is_named() {
+        for name in ["CRE_LOG_LEVEL", "CRE_LOG_FORMAT", "CRE_WEB_LISTEN_ADDRESS", "CRE_WEB_TELEMETRY_PATH"] {
+            let error = parse_with(&[], &[(name, "?")]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn version_names_what_the_program_is_built_from() {
+        let version = parse_with(&["--version"], &[]).unwrap_err();
+        assert_eq!(version.exit_code(), 0);
+        assert!(version.to_string().contains(env!("CRE_REVISION")), "{version}");
+        assert!(version.to_string().contains(env!("CRE_RUSTC")), "{version}");
+    }
+
+    #[test]
+    fn help_exits_with_0() {
+        assert_eq!(parse_with(&["--help"], &[]).unwrap_err().exit_code(), 0);
+        Arguments::command().debug_assert();
+    }
+}

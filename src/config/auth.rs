@@ -1,0 +1,150 @@
+//! The section `auth` of a source. Where it is omitted, `credentials` looks where the vendors' own tools do.
+
+use secrecy::SecretString;
+
+use super::credentials::{self, Found};
+use super::keys;
+use super::validate::Surroundings;
+use super::value::Table;
+use super::{Secret, SwrAuth};
+
+/// The credential for Huawei Cloud, and what else was found with it if the section is omitted.
+pub(super) fn swr(
+    source: &Table,
+    region: Option<&str>,
+    surroundings: &Surroundings,
+) -> Option<(SwrAuth, Found)> {
+    let table = source.open("auth");
+    if !table.is_present() {
+        if source.has("auth") {
+            return None; // of the wrong type, which is noted
+        }
+        return match credentials::huawei(surroundings.environment, region) {
+            Ok((auth, found)) => Some((auth, found)),
+            Err(message) => {
+                source.problem("auth", message);
+                None
+            }
+        };
+    }
+    if table.has("token") {
+        table.problem(
+            "token",
+            "a token ends within a day; write it to a file that is renewed and set token_file",
+        );
+    }
+    table.refuse_unknown(keys::SWR_AUTH);
+    let method = if table.has("method") { table.word("method", &METHODS)? } else { Method::AccessKey };
+    let used: &[&str] = match method {
+        Method::AccessKey => &["access_key", "secret_key", "security_token"],
+        Method::Password => &["account", "username", "password"],
+        Method::Token => &["token"],
+        Method::NotBuilt => {
+            table.problem("method", "is not built in this version; use ak_sk, password or token");
+            return None;
+        }
+    };
+    for name in table.names() {
+        let base = name.strip_suffix("_file").unwrap_or(name);
+        let known = keys::SWR_AUTH.iter().any(|key| key.name == name);
+        if known && name != "method" && !used.contains(&base) {
+            table.problem(
+                name,
+                format!("is not used with this method, which takes {}; remove it", used.join(", ")),
+            );
+        }
+    }
+    let auth = match method {
+        Method::AccessKey => {
+            let access_key = required_secret(&table, "access_key", surroundings);
+            let secret_key = required_secret(&table, "secret_key", surroundings);
+            let security_token = secret(&table, "security_token", surroundings);
+            SwrAuth::AccessKey { access_key: access_key?, secret_key: secret_key?, security_token }
+        }
+        Method::Password => {
+            let account =
+                table.required_text("account", "set the name of the account that the user belongs to");
+            let username = table.required_text("username", "set the name of an IAM user");
+            let password = required_secret(&table, "password", surroundings);
+            SwrAuth::Password {
+                account: account?.to_owned(),
+                username: username?.to_owned(),
+                password: password?,
+            }
+        }
+        Method::Token | Method::NotBuilt => {
+            if !table.has("token_file") && !table.has("token") {
+                table.problem(
+                    "token_file",
+                    "is missing; name a file that holds a token and is renewed by somebody",
+                );
+            }
+            SwrAuth::Token(secret(&table, "token", surroundings)?)
+        }
+    };
+    Some((auth, Found::default()))
+}
+
+/// Access key and secret key for NAVER Cloud Platform.
+pub(super) fn ncr(source: &Table, surroundings: &Surroundings) -> Option<(Secret, Secret)> {
+    let table = source.table("auth", keys::NCR_AUTH);
+    if table.is_present() {
+        let access_key = required_secret(&table, "access_key", surroundings);
+        let secret_key = required_secret(&table, "secret_key", surroundings);
+        return access_key.zip(secret_key);
+    }
+    if source.has("auth") {
+        return None; // of the wrong type, which is noted
+    }
+    match credentials::naver(surroundings.environment) {
+        Ok(keys) => Some(keys),
+        Err(message) => {
+            source.problem("auth", message);
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    AccessKey,
+    Password,
+    Token,
+    NotBuilt,
+}
+
+const METHODS: [(&str, Method); 5] = [
+    ("ak_sk", Method::AccessKey),
+    ("password", Method::Password),
+    ("token", Method::Token),
+    ("metadata", Method::NotBuilt),
+    ("pod_identity", Method::NotBuilt),
+];
+
+/// A secret under `name`, or in the file that `name` with `_file` names.
+fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secret> {
+    let name_file = format!("{name}_file");
+    if table.has(name) && table.has(&name_file) {
+        table.problem(&name_file, format!("{name} is set too; remove one of the two"));
+        return None;
+    }
+    if table.has(name) {
+        return table.text(name).map(|text| Secret::from_value(SecretString::from(text)));
+    }
+    let path = surroundings.directory.join(table.text(&name_file)?);
+    let secret = Secret::from_file(&path);
+    match secret.read() {
+        Ok(_) => Some(secret),
+        Err(error) => {
+            table.problem(&name_file, error.to_string());
+            None
+        }
+    }
+}
+
+fn required_secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secret> {
+    if !table.has(name) && !table.has(&format!("{name}_file")) {
+        table.problem(name, format!("is missing; set {name}, or {name}_file to a file that holds it"));
+    }
+    secret(table, name, surroundings)
+}
