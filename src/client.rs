@@ -140,9 +140,10 @@ impl ApiClient {
             self.metrics.waited(self.pace.wait().await);
             Ok::<_, Cause>((probe, permit))
         };
-        let (probe, _permit) = within(poll.deadline(), turn)
+        let (probe, _permit) = poll
+            .within(turn)
             .await
-            .unwrap_or_else(|()| Err(Cause::Timeout("the poll's time, before its turn came".to_owned())))?;
+            .unwrap_or_else(|| Err(Cause::Timeout("the poll's time, before its turn came".to_owned())))?;
         // The credential may have been refused, or may have changed, while this request waited for its turn.
         let signed = sign()?;
         signed.guard.check()?;
@@ -257,14 +258,6 @@ pub fn sensitive(value: &str) -> Result<HeaderValue, Cause> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// `future`, or `Err(())` when `deadline` comes first.
-async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, ()> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline, future).await.map_err(drop),
-        None => Ok(future.await),
-    }
 }
 
 /// Collects a body of at most `limit` bytes, counted after decompression.

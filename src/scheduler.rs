@@ -190,7 +190,7 @@ impl Source {
             .buffer_unordered(self.config.poll.max_concurrent_requests);
         let mut next_publish = start + PUBLISH_INTERVAL;
         self.note_pending();
-        while let Some((index, outcome)) = listings.next().await {
+        while let Some(Some((index, outcome))) = poll.within(listings.next()).await {
             match outcome {
                 Ok(TagListing { listing, images }) => {
                     answered += 1;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use tokio::sync::MutexGuard;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::error::Cause;
 use crate::inventory::Timestamp;
@@ -123,6 +123,14 @@ impl Poll {
     /// When it must end.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
+    }
+
+    /// `future`, or `None` when the poll must end before it does.
+    pub async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        match self.deadline {
+            Some(deadline) => timeout_at(deadline, future).await.ok(),
+            None => Some(future.await),
+        }
     }
 
     fn is_proven(&self, guard: &Arc<Guard>) -> bool {

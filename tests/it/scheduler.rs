@@ -189,8 +189,8 @@ impl Running {
         };
         let metric = family.get_metric().iter().find(|m| labels.iter().all(|label| has(m, label))).unwrap();
         match family.get_field_type() {
-            prometheus::proto::MetricType::COUNTER => metric.get_counter().value(),
-            _ => metric.get_gauge().value(),
+            prometheus::proto::MetricType::COUNTER => metric.get_counter().get_value(),
+            _ => metric.get_gauge().get_value(),
         }
     }
 }
@@ -305,7 +305,7 @@ async fn goes_on_with_the_tags_that_waited_longest_when_the_time_is_up() {
 async fn a_repository_whose_tags_failed_keeps_the_old_ones_and_is_first_at_the_next_poll() {
     let source = start(account(&["a", "b", "c"]));
     pass(1).await;
-    source.edit(|account| drop(account.fail_tags.insert("c", Reason::Server)));
+    source.edit(|account| _ = account.fail_tags.insert("c", Reason::Server));
     pass(60).await;
     assert_eq!(source.repositories(), "a+ b+ c+");
     assert_eq!(source.metric("tag_listings_pending", &[]), 1.0);
@@ -318,7 +318,7 @@ async fn a_repository_whose_tags_failed_keeps_the_old_ones_and_is_first_at_the_n
 async fn tags_of_a_repository_that_is_not_found_are_removed() {
     let source = start(account(&["a", "b"]));
     pass(1).await;
-    source.edit(|account| drop(account.fail_tags.insert("b", Reason::NotFound)));
+    source.edit(|account| _ = account.fail_tags.insert("b", Reason::NotFound));
     pass(60).await;
     assert_eq!(source.repositories(), "a+ b");
     assert_eq!(source.metric("tag_listings_pending", &[]), 0.0);
@@ -330,7 +330,7 @@ async fn the_tags_fail_only_when_all_of_them_fail() {
     source.edit(|account| account.fail_tags = [("a", Reason::Server), ("b", Reason::Decode)].into());
     pass(1).await;
     assert_eq!(source.metric("poll_failures_total", &[("collector", "tags"), ("reason", "decode")]), 1.0);
-    source.edit(|account| drop(account.fail_tags.remove("a")));
+    source.edit(|account| _ = account.fail_tags.remove("a"));
     pass(60).await;
     assert_eq!(source.metric("poll_failures_total", &[("collector", "tags"), ("reason", "decode")]), 1.0);
 }
@@ -338,7 +338,7 @@ async fn the_tags_fail_only_when_all_of_them_fail() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_credential_ends_the_reading_of_tags() {
     let source = start(account(&["a", "b", "c", "d", "e"]));
-    source.edit(|account| drop(account.fail_tags.insert("a", Reason::Unauthorized)));
+    source.edit(|account| _ = account.fail_tags.insert("a", Reason::Unauthorized));
     pass(1).await;
     let calls = source.tag_calls();
     assert!(calls.len() < "a b c d e".len(), "{calls}");
