@@ -77,8 +77,8 @@ impl ErrorBody {
                 let title = if code == "401" { "Unauthorized" } else { "Bad Request" };
                 json!({"error": {"code": number(code), "message": message, "title": title}})
             }
-            ErrorShape::NcrText => ncr(json!(code), message),
-            ErrorShape::NcrNumber => ncr(number(code), message),
+            ErrorShape::NcrText => ncr(&json!(code), message),
+            ErrorShape::NcrNumber => ncr(&number(code), message),
             ErrorShape::Empty => return (None, Vec::new()),
             ErrorShape::Html => {
                 return (Some("text/html"), b"<html><body><h1>Bad Gateway</h1></body></html>\n".to_vec());
@@ -88,7 +88,7 @@ impl ErrorBody {
     }
 }
 
-fn ncr(code: Value, message: &str) -> Value {
+fn ncr(code: &Value, message: &str) -> Value {
     match message.split_once('|') {
         Some((message, details)) => {
             json!({"error": {"errorCode": code, "message": message, "details": details}})

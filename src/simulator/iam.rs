@@ -63,7 +63,7 @@ fn create_token(world: &mut World, request: &Incoming<'_>, refuse: bool) -> Resu
     let now = world.now();
     let lifetime = SignedDuration::try_from(world.iam.token_lifetime).unwrap_or(SignedDuration::MAX);
     let expires_at = now.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
-    let value = token_text(world.iam.token_bytes, hash(&name) ^ now.as_nanosecond().unsigned_abs() as u64);
+    let value = token_text(world.iam.token_bytes, hash(&format!("{name} {now}")));
     world.iam.tokens.push(IamToken {
         value: value.clone(),
         expires_at,

@@ -19,6 +19,11 @@ pub(super) fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// An identifier of up to nine digits.
+pub(super) fn short_number(seed: u64) -> i64 {
+    (seed % 1_000_000_000).cast_signed()
+}
+
 /// `sha256:` and 64 digits.
 pub(super) fn digest(seed: u64) -> String {
     let mut bytes = [0; 32];

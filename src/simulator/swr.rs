@@ -73,20 +73,15 @@ struct Query {
 impl Query {
     fn read(request: &Incoming<'_>, swr: &Swr) -> Result<Self, Reply> {
         let mut parameters = BTreeMap::new();
-        match request.parameter("filter") {
-            Some(filter) => {
-                for pair in filter.split('|') {
-                    let Some((name, value)) = pair.split_once("::") else {
-                        return Err(bad_parameter(swr, "filter"));
-                    };
-                    parameters.insert(name.to_owned(), value.to_owned());
-                }
+        if let Some(filter) = request.parameter("filter") {
+            for pair in filter.split('|') {
+                let (name, value) = pair.split_once("::").ok_or_else(|| bad_parameter(swr, "filter"))?;
+                parameters.insert(name.to_owned(), value.to_owned());
             }
-            None => {
-                let names = ["namespace", "name", "category", "center", "limit", "offset", "tag"];
-                for name in names.into_iter().chain(["order_column", "order_type"]) {
-                    parameters.extend(request.parameter(name).map(|value| (name.to_owned(), value)));
-                }
+        } else {
+            let names = ["namespace", "name", "category", "center", "limit", "offset", "tag"];
+            for name in names.into_iter().chain(["order_column", "order_type"]) {
+                parameters.extend(request.parameter(name).map(|value| (name.to_owned(), value)));
             }
         }
         // Both or neither: <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0034.html>

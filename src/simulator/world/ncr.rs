@@ -1,5 +1,5 @@
 use super::super::error_body::ErrorShape;
-use super::super::made_up::{digest, hash};
+use super::super::made_up::{digest, hash, short_number};
 use super::{AccessKey, Overrides, keys};
 use std::collections::BTreeMap;
 
@@ -156,7 +156,7 @@ impl ImageTag {
     pub fn new(name: &str, size_bytes: i64) -> Self {
         let seed = hash(name) ^ size_bytes.unsigned_abs();
         Self {
-            id: i64::from(seed as u32),
+            id: short_number(seed),
             name: name.to_owned(),
             digest: digest(seed),
             size_bytes,

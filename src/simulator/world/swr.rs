@@ -1,12 +1,14 @@
 use super::super::error_body::ErrorShape;
-use super::super::made_up::{digest, hash};
+use super::super::made_up::{digest, hash, short_number};
 use super::{AccessKey, Overrides, keys};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 /// The simulated SWR.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one oddity of its own")]
 pub struct Swr {
     /// The region it serves; a token or project of another region is refused.
     pub region: String,
@@ -73,7 +75,7 @@ pub struct Repository {
     pub organization: String,
     /// `name`; may contain `/`.
     pub name: String,
-    /// `category`: app_server, linux, framework_app, database, lang, other, windows or arm.
+    /// `category`: `app_server`, `linux`, `framework_app`, `database`, `lang`, `other`, `windows` or `arm`.
     pub category: String,
     /// `description`.
     pub description: String,
@@ -103,7 +105,7 @@ impl Repository {
     /// A private repository of category `other` without tags, made and changed in 2021.
     pub fn new(organization: &str, name: &str) -> Self {
         Self {
-            id: i64::from(hash(&format!("{organization}/{name}")) as u32),
+            id: short_number(hash(&format!("{organization}/{name}"))),
             organization: organization.to_owned(),
             name: name.to_owned(),
             category: "other".to_owned(),
@@ -162,7 +164,7 @@ impl Tag {
     pub fn new(name: &str, size_bytes: i64) -> Self {
         let seed = hash(name) ^ size_bytes.unsigned_abs();
         Self {
-            id: i64::from(seed as u32),
+            id: short_number(seed),
             name: name.to_owned(),
             digest: digest(seed),
             size_bytes,
@@ -197,10 +199,12 @@ impl Manifest {
         for layer in 0..layers as u64 {
             let separator = if layer == 0 { "" } else { "," };
             let layer_digest = digest(seed.wrapping_add(layer + 1));
-            text += &format!(
+            write!(
+                text,
                 r#"{separator}{{"mediaType":"{LAYER}","size":{},"digest":"{layer_digest}"}}"#,
                 10_240 + layer
-            );
+            )
+            .expect("writing to a String cannot fail");
         }
         text += "]}";
         Self::new(&text)

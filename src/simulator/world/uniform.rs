@@ -8,7 +8,7 @@ const EPOCH_SECONDS: i64 = 1_704_067_200;
 impl World {
     /// An SWR of equal repositories for measurements: a hundred per organization, named `org-000/repository-00000`,
     /// each with tags `v0`, `v1` and so on, whose manifests take 2 to 8 KB and are shared. Compression and log are off.
-    pub fn uniform(repositories: usize, tags_per_repository: usize) -> Self {
+    pub fn uniform(repositories: u32, tags_per_repository: u32) -> Self {
         let manifests: Vec<Manifest> =
             (0..16).map(|n| Manifest::of_bytes(2048 + n * 400, n as u64)).collect();
         let mut world = Self::empty();
@@ -17,8 +17,8 @@ impl World {
         for number in 0..repositories {
             let mut repository =
                 Repository::new(&format!("org-{:03}", number / 100), &format!("repository-{number:05}"));
-            repository.id = number as i64;
-            repository.downloads = (mix(number as u64) % 100_000) as i64;
+            repository.id = i64::from(number);
+            repository.downloads = (mix(u64::from(number)) % 100_000).cast_signed();
             repository.updated = time(number);
             repository.tags =
                 (0..tags_per_repository).map(|tag| uniform_tag(number, tag, &manifests)).collect();
@@ -27,23 +27,25 @@ impl World {
         world
     }
 
-    /// Pushes a new tag to each of the given hundredths of the SWR repositories and drops its oldest one, so counts
-    /// stay while `updated_at`, tag names and sizes change. Which repositories it hits moves on with `round`.
-    pub fn push_to_percent(&mut self, percent: usize, round: usize) {
+    /// Pushes a new tag to this many hundredths of the SWR repositories and drops their oldest ones, so counts stay
+    /// while `updated_at`, tag names and sizes change. Count `round` up: the next ones in the order of the list are
+    /// hit, so that ten rounds of ten percent change each repository once.
+    pub fn push_to_percent(&mut self, percent: u32, round: u32) {
         let count = self.swr.repositories.len();
+        let hit = count * percent as usize / 100;
+        let first = (hit * round as usize).checked_rem(count).unwrap_or_default();
         for (number, repository) in self.swr.repositories.values_mut().enumerate() {
-            let place = (number + count - (round * count * percent / 100) % count.max(1)) % count.max(1);
-            if place * 100 >= count * percent || repository.tags.is_empty() {
+            if (number + count - first) % count >= hit || repository.tags.is_empty() {
                 continue;
             }
             let mut tag = repository.tags.remove(0);
-            let next = repository.tags.iter().chain([&tag]).map(|t| t.id).max().unwrap_or_default() + 1;
-            let seed = mix(next as u64 ^ (number as u64) << 32);
+            let next = repository.tags.iter().chain([&tag]).map(|tag| tag.id).max().unwrap_or_default() + 1;
+            let seed = mix(next.unsigned_abs() ^ repository.id.unsigned_abs() << 32);
             tag.id = next;
             tag.name = format!("v{next}");
             tag.digest = digest(seed);
             tag.size_bytes = size(seed);
-            tag.updated = time(count + round);
+            tag.updated = time(1_000_000 + round); // later than all that was there at the start
             tag.created.clone_from(&tag.updated);
             repository.updated.clone_from(&tag.updated);
             repository.tags.push(tag);
@@ -51,28 +53,29 @@ impl World {
     }
 }
 
-fn uniform_tag(repository: usize, tag: usize, manifests: &[Manifest]) -> Tag {
-    let seed = mix((repository as u64) << 32 | tag as u64);
+fn uniform_tag(repository: u32, tag: u32, manifests: &[Manifest]) -> Tag {
+    let seed = mix(u64::from(repository) << 32 | u64::from(tag));
+    let manifest = (repository as usize * 7 + tag as usize) % manifests.len();
     Tag {
-        id: tag as i64,
+        id: i64::from(tag),
         name: format!("v{tag}"),
         digest: digest(seed),
         size_bytes: size(seed),
         created: time(repository),
         updated: time(repository),
         tag_type: 0,
-        manifest: manifests[(repository * 7 + tag) % manifests.len()].clone(),
+        manifest: manifests[manifest].clone(),
         overrides: Overrides::new(),
     }
 }
 
 /// 1 MB to 1 GB.
 fn size(seed: u64) -> i64 {
-    (1_000_000 + seed % 999_000_000) as i64
+    (1_000_000 + seed % 999_000_000).cast_signed()
 }
 
-fn time(second: usize) -> String {
-    rfc3339(Timestamp::from_second(EPOCH_SECONDS + second as i64).expect("a second of this century"))
+fn time(second: u32) -> String {
+    rfc3339(Timestamp::from_second(EPOCH_SECONDS + i64::from(second)).expect("a second of this century"))
 }
 
 #[cfg(test)]
