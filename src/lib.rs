@@ -7,4 +7,5 @@ pub mod config;
 pub mod inventory;
 pub mod provider;
 pub mod scheduler;
+pub mod simulator;
 pub mod telemetry;

@@ -1,0 +1,58 @@
+//! Which rows of a listing one page shows, and what it says about the total.
+
+use super::fault::Fault;
+
+/// A stretch of row numbers. Beyond the end of the listing, which only endless pages reach, rows start over and get
+/// their number as a suffix of their name.
+pub(super) struct Window {
+    pub first: usize,
+    pub end: usize,
+    /// The total as stated, `None` for none.
+    pub total: Option<i64>,
+    /// Whether the service should say that more rows follow.
+    pub more: bool,
+    length: usize,
+}
+
+impl Window {
+    /// The rows `offset..offset + limit` of `length`, as distorted by the fault.
+    pub fn new(length: usize, offset: usize, limit: usize, fault: Option<&Fault>) -> Self {
+        let total = i64::try_from(length).ok();
+        match fault {
+            Some(Fault::RepeatPage) => Self::honest(length, 0, limit),
+            Some(Fault::NoTotal) => Self { total: None, ..Self::honest(length, offset, limit) },
+            Some(Fault::WrongTotal(by)) => {
+                Self { total: total.map(|total| total + by), ..Self::honest(length, offset, limit) }
+            }
+            Some(Fault::EndlessPages) if length > 0 => {
+                Self { first: offset, end: offset.saturating_add(limit), total: None, more: true, length }
+            }
+            _ => Self::honest(length, offset, limit),
+        }
+    }
+
+    fn honest(length: usize, offset: usize, limit: usize) -> Self {
+        let first = offset.min(length);
+        let end = offset.saturating_add(limit).min(length);
+        Self { first, end, total: i64::try_from(length).ok(), more: end < length, length }
+    }
+
+    /// How many rows the page has.
+    pub fn count(&self) -> usize {
+        self.end - self.first
+    }
+
+    /// Row numbers within the listing, with the suffix of rows that are made up.
+    pub fn rows(&self) -> impl Iterator<Item = (usize, Option<usize>)> {
+        let length = self.length;
+        (self.first..self.end).map(move |row| (row % length.max(1), (row >= length).then_some(row)))
+    }
+}
+
+/// The name of a row, with the suffix of a made-up one.
+pub(super) fn suffixed(name: &str, suffix: Option<usize>) -> std::borrow::Cow<'_, str> {
+    match suffix {
+        None => name.into(),
+        Some(number) => format!("{name}-{number}").into(),
+    }
+}
