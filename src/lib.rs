@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod config;
+pub mod exposition;
 pub mod inventory;
 pub mod scheduler;
+pub mod server;
 pub mod telemetry;

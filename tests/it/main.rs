@@ -1,0 +1,2 @@
+mod exposition;
+mod server;
