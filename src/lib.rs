@@ -4,8 +4,10 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod exposition;
 pub mod inventory;
 pub mod provider;
 pub mod scheduler;
+pub mod server;
 pub mod simulator;
 pub mod telemetry;

@@ -1,0 +1,108 @@
+//! What an organization's repositories add up to.
+
+use crate::inventory::{Entry, Repositories};
+
+/// The totals of one organization, over what the filters left and before limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Number of repositories.
+    pub repositories: u64,
+    /// Sum of their images; `None` if one does not say.
+    pub images: Option<u128>,
+    /// Sum of their sizes; `None` if one does not say.
+    pub size_bytes: Option<u128>,
+    /// Sum of their downloads; `None` if one does not say.
+    pub downloads: Option<u128>,
+}
+
+/// Every organization to report, in order, with its totals.
+pub fn totals(repositories: &Repositories) -> Vec<(&str, Totals)> {
+    let entries = &repositories.entries;
+    let images = Column::new(entries, |e| e.repository.images);
+    let size_bytes = Column::new(entries, |e| e.repository.size_bytes);
+    let downloads = Column::new(entries, |e| e.repository.downloads);
+    let mut rest = entries.as_slice();
+    let mut all = Vec::new();
+    for organization in repositories.organizations.as_deref().unwrap_or_default() {
+        let start = rest.partition_point(|e| e.repository.organization < *organization);
+        let end = rest.partition_point(|e| e.repository.organization <= *organization);
+        let own = &rest[start..end];
+        rest = &rest[end..];
+        let totals = Totals {
+            repositories: own.len() as u64,
+            images: images.sum(own),
+            size_bytes: size_bytes.sum(own),
+            downloads: downloads.sum(own),
+        };
+        all.push((&**organization, totals));
+    }
+    all
+}
+
+/// One figure of the repositories.
+struct Column {
+    value: fn(&Entry) -> Option<u64>,
+    /// Whether any row of the source gives it, or there is no row to tell: an organization without rows then adds
+    /// up to 0, and otherwise to nothing, as this API never gives the figure.
+    given: bool,
+}
+
+impl Column {
+    fn new(entries: &[Entry], value: fn(&Entry) -> Option<u64>) -> Self {
+        Self { value, given: entries.is_empty() || entries.iter().any(|e| value(e).is_some()) }
+    }
+
+    fn sum(&self, entries: &[Entry]) -> Option<u128> {
+        let sum = entries.iter().map(|entry| (self.value)(entry).map(u128::from)).sum();
+        if self.given { sum } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::inventory::Repository;
+
+    fn entry(organization: &str, size_bytes: Option<u64>, downloads: Option<u64>) -> Entry {
+        let organization = organization.into();
+        let repository = Repository { organization, size_bytes, downloads, ..Repository::default() };
+        Entry { repository: Arc::new(repository), tags: None }
+    }
+
+    fn repositories(organizations: &[&str], entries: Vec<Entry>) -> Repositories {
+        let organizations = Some(organizations.iter().map(|o| (*o).into()).collect());
+        Repositories { listed: 0, organizations, entries }
+    }
+
+    #[test]
+    fn adds_beyond_64_bits() {
+        let all =
+            repositories(&["a"], vec![entry("a", Some(u64::MAX), None), entry("a", Some(u64::MAX), None)]);
+        assert_eq!(totals(&all)[0].1.size_bytes, Some(u128::from(u64::MAX) * 2));
+    }
+
+    #[test]
+    fn leaves_out_a_sum_that_one_row_lacks() {
+        let rows =
+            vec![entry("a", Some(1), Some(1)), entry("a", None, Some(2)), entry("b", Some(5), Some(3))];
+        let all = repositories(&["a", "b"], rows);
+        let sums: Vec<_> = totals(&all).into_iter().map(|(_, t)| (t.size_bytes, t.downloads)).collect();
+        assert_eq!(sums, [(None, Some(3)), (Some(5), Some(3))]);
+    }
+
+    #[test]
+    fn an_organization_without_rows_adds_up_to_zero_of_what_the_source_gives() {
+        let all = repositories(&["a", "b", "c"], vec![entry("b", None, Some(2))]);
+        let found: Vec<_> =
+            totals(&all).into_iter().map(|(o, t)| (o, t.repositories, t.size_bytes, t.downloads)).collect();
+        assert_eq!(found, [("a", 0, None, Some(0)), ("b", 1, None, Some(2)), ("c", 0, None, Some(0))]);
+    }
+
+    #[test]
+    fn a_source_that_watches_single_repositories_has_no_totals() {
+        let all = Repositories { listed: 1, organizations: None, entries: vec![entry("a", None, None)] };
+        assert!(totals(&all).is_empty());
+    }
+}

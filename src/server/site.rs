@@ -1,0 +1,152 @@
+//! The routes: what is answered to which request.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use hyper::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+
+use super::body::Body;
+use super::landing;
+use super::ready::Readiness;
+use crate::exposition::Sources;
+use crate::exposition::live::Live;
+use crate::exposition::negotiate::{Format, accepts_gzip};
+use crate::exposition::page::{Frames, Pages};
+use crate::inventory::SourceName;
+use crate::telemetry::self_metrics::SelfMetrics;
+
+/// All that the server shows.
+pub struct Site {
+    telemetry_path: String,
+    sources: watch::Receiver<Sources>,
+    pages: Arc<Pages>,
+    metrics: SelfMetrics,
+    live: Live,
+    readiness: Readiness,
+}
+
+impl Site {
+    /// `telemetry_path` begins with a slash; `started` is when the process started.
+    pub fn new(
+        telemetry_path: String,
+        sources: watch::Receiver<Sources>,
+        pages: Arc<Pages>,
+        metrics: SelfMetrics,
+        started: Instant,
+    ) -> Self {
+        let live = Live::new(metrics.clone());
+        Self { telemetry_path, sources, pages, metrics, live, readiness: Readiness::new(started) }
+    }
+
+    /// Answers one request, whose body is not read, and counts it.
+    pub fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+        let handler = match request.uri().path() {
+            path if path == self.telemetry_path => "metrics",
+            "/" => "landing",
+            "/-/healthy" => "healthy",
+            "/-/ready" => "ready",
+            _ => "other",
+        };
+        let mut response = match (handler, request.method()) {
+            ("other", _) => text(StatusCode::NOT_FOUND, "no such page; the front page is /\n"),
+            ("metrics", &Method::GET | &Method::HEAD) => self.metrics(request),
+            ("landing", &Method::GET | &Method::HEAD) => self.landing(),
+            ("ready", &Method::GET | &Method::HEAD) => self.ready(),
+            (_, &Method::GET | &Method::HEAD) => text(StatusCode::OK, "healthy\n"),
+            _ => {
+                let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD work here\n");
+                set(&mut response, ALLOW, "GET, HEAD");
+                response
+            }
+        };
+        set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+        let length = hyper::body::Body::size_hint(response.body()).lower();
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        if request.method() == Method::HEAD {
+            *response.body_mut() = Frames::from(String::new()).into();
+        }
+        self.metrics.http_request(handler, response.status().as_u16());
+        response
+    }
+
+    fn metrics<B>(&self, request: &Request<B>) -> Response<Body> {
+        let wanted = match self.wanted_sources(request.uri().query().unwrap_or_default()) {
+            Ok(wanted) => wanted,
+            Err(message) => return text(StatusCode::NOT_FOUND, message),
+        };
+        let format = Format::negotiate(&joined(request.headers(), ACCEPT));
+        let live = self.live.piece(format, wanted.as_deref(), Instant::now());
+        let page = match &wanted {
+            Some(sources) => Arc::new(self.pages.of(sources)),
+            None => self.pages.whole(),
+        };
+        let gzip = accepts_gzip(&joined(request.headers(), ACCEPT_ENCODING));
+        let frames = if gzip { page.gzip(&live) } else { page.text(&live) };
+        let mut response = Response::new(frames.into());
+        set(&mut response, CONTENT_TYPE, format.content_type());
+        set(&mut response, VARY, "Accept, Accept-Encoding");
+        if gzip {
+            set(&mut response, CONTENT_ENCODING, "gzip");
+        }
+        response
+    }
+
+    /// The sources that `?source=` names; `None` if there is no such parameter.
+    fn wanted_sources(&self, query: &str) -> Result<Option<Vec<SourceName>>, String> {
+        let mut wanted = Vec::new();
+        let sources = self.sources.borrow();
+        for (_, name) in url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "source") {
+            let known = SourceName::new(&name).filter(|name| sources.contains_key(name));
+            wanted.push(known.ok_or_else(|| {
+                let known: Vec<_> = sources.keys().map(SourceName::as_str).collect();
+                format!("no source is called {name:?}; the sources are {}\n", known.join(", "))
+            })?);
+        }
+        Ok((!wanted.is_empty()).then_some(wanted))
+    }
+
+    fn landing(&self) -> Response<Body> {
+        let sources = self.sources.borrow().clone();
+        let html = landing::html(&sources, &self.pages, &self.telemetry_path, SystemTime::now().into());
+        let mut response = Response::new(Frames::from(html).into());
+        set(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
+        set(&mut response, CONTENT_SECURITY_POLICY, &landing::POLICY);
+        set(&mut response, REFERRER_POLICY, "no-referrer");
+        response
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let awaited = self.readiness.awaited(&self.sources.borrow(), Instant::now());
+        if awaited.is_empty() {
+            return text(StatusCode::OK, "ready\n");
+        }
+        let awaited: Vec<_> = awaited.iter().map(SourceName::as_str).collect();
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for the first listing of repositories of {}\n", awaited.join(", ")),
+        )
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(Frames::from(text.into()).into());
+    *response.status_mut() = status;
+    set(&mut response, CONTENT_TYPE, "text/plain; charset=utf-8");
+    response
+}
+
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    let value = HeaderValue::from_str(value).expect("our header values are printable ASCII");
+    response.headers_mut().insert(name, value);
+}
+
+/// A header's value, which may be spread over several lines; unreadable ones do not count.
+fn joined(headers: &HeaderMap, name: HeaderName) -> String {
+    let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
+}
