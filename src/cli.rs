@@ -9,7 +9,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tracing::Level;
 
-use crate::config::{ListenAddress, duration};
+use crate::config::duration;
+use crate::server::{AddressError, ListenAddress};
 use crate::telemetry::logging::Format;
 
 /// What the user asked for.
@@ -63,7 +64,10 @@ pub fn parse(
     let mut listen_addresses = flags.listen_addresses;
     if listen_addresses.is_empty() {
         for address in variable("CRE_WEB_LISTEN_ADDRESS").unwrap_or(":10190").split(',') {
-            let address = address.trim().parse().map_err(|e| bad_variable("CRE_WEB_LISTEN_ADDRESS", e))?;
+            let address = address
+                .trim()
+                .parse()
+                .map_err(|e: AddressError| bad_variable("CRE_WEB_LISTEN_ADDRESS", &e.to_string()))?;
             listen_addresses.push(address);
         }
     }
@@ -187,7 +191,7 @@ mod tests {
         let expected = Cli {
             command: Command::Serve,
             config_file: PathBuf::from("config.toml"),
-            listen_addresses: vec![ListenAddress::AllInterfaces { port: 10190 }],
+            listen_addresses: vec![ListenAddress::All(10190)],
             telemetry_path: "/metrics".to_owned(),
             log_level: Level::INFO,
             log_format: Format::Logfmt,
@@ -208,7 +212,7 @@ mod tests {
         let variables =
             [("CRE_WEB_LISTEN_ADDRESS", ":1, [::1]:2"), ("CRE_CONFIG_FILE", "a"), ("CRE_LOG_FORMAT", "json")];
         let cli = parse_with(&["--web.listen-address=:3", "--config.file=b"], &variables).unwrap();
-        assert_eq!(cli.listen_addresses, [ListenAddress::AllInterfaces { port: 3 }]);
+        assert_eq!(cli.listen_addresses, [ListenAddress::All(3)]);
         assert_eq!((cli.config_file, cli.log_format), (PathBuf::from("b"), Format::Json));
         let cli = parse_with(&[], &variables).unwrap();
         assert_eq!(cli.listen_addresses.len(), 2);

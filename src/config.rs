@@ -11,7 +11,6 @@ mod credentials;
 pub mod duration;
 mod keys;
 mod layers;
-pub mod listen_address;
 mod poll;
 pub mod problem;
 pub mod secret;
@@ -27,7 +26,6 @@ use regex::Regex;
 use url::Url;
 
 use crate::inventory::{Center, SourceName};
-pub use listen_address::ListenAddress;
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 

@@ -24,13 +24,15 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use prometheus::proto::MetricFamily;
+use prometheus::{Encoder as _, TextEncoder};
 use tokio::sync::watch;
 
 use crate::inventory::{Inventory, SourceName};
 use crate::scheduler::SourceState;
-use crate::telemetry::self_metrics::SourceMetrics;
+use crate::telemetry::self_metrics::{LAST_SUCCESS, SelfMetrics, SourceMetrics};
 use limit::{Selection, select};
-use page::Pages;
+use page::{Page, Pages};
 use source_page::render;
 
 /// The sources there are, by name.
@@ -74,6 +76,20 @@ pub async fn run(mut sources: watch::Receiver<Sources>, pages: Arc<Pages>) {
             Some(()) = published.next() => {}
         }
     }
+}
+
+/// The page of one round of polls, as text: each inventory with its limit, and when each collector succeeded.
+pub fn page_of(sources: &[(Arc<Inventory>, Option<u64>)], metrics: &SelfMetrics) -> Vec<u8> {
+    let pages = sources.iter().map(|(inventory, limit)| {
+        let selection = select(inventory, *limit, &Selection::default());
+        render(inventory, &selection, None)
+    });
+    let pages: Vec<_> = pages.collect();
+    let mut text = Page::join(&pages.iter().collect::<Vec<_>>()).to_vec();
+    let wanted = |family: &MetricFamily| family.name() == LAST_SUCCESS;
+    let families: Vec<_> = metrics.gather().into_iter().filter(wanted).collect();
+    TextEncoder::new().encode(&families, &mut text).expect("the family is whole, and a Vec takes it");
+    text
 }
 
 /// The rendering of one source.

@@ -1,1 +1,66 @@
-fn main() {}
+//! The program: reads the command line, starts the log and the runtime, and turns the outcome into an exit code.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use container_registry_exporter::app::{self, AppError, demo, once};
+use container_registry_exporter::cli::{self, Cli, Command};
+use container_registry_exporter::config::Config;
+use container_registry_exporter::telemetry::logging;
+
+/// The work waits for networks; more threads than this would only cost memory.
+const MAX_THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let environment = app::environment();
+    let cli = match cli::parse(std::env::args_os(), &environment) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody is left to tell if this fails too.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    logging::start(cli.log_level, cli.log_format);
+    // The demo brings its own configuration.
+    let config = match &cli.command {
+        Command::Demo => None,
+        _ => match Config::load(&cli.config_file, &environment) {
+            Ok(config) => Some(config),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(&cli, config, started));
+            // A name being looked up must not hold up the end.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(source) => Err(AppError::System { what: "cannot start".to_owned(), source }),
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::error!(error = logging::chain(&error), "giving up");
+        ExitCode::FAILURE
+    })
+}
+
+async fn run(cli: &Cli, config: Option<Config>, started: Instant) -> Result<ExitCode, AppError> {
+    match (&cli.command, config) {
+        (Command::Check, _) => println!("ok"),
+        (Command::Once { output, timeout }, Some(config)) => {
+            if once::run(config, output.clone(), *timeout).await? == once::Outcome::Failed {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        (Command::Demo, _) | (_, None) => demo::run(cli, started).await?,
+        (Command::Serve, Some(config)) => app::serve(config, cli, started, std::future::pending()).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-pub use address::ListenAddress;
+pub use address::{AddressError, ListenAddress};
 pub use site::Site;
 
 /// Connections at a time over all listeners; more wait to be accepted. Some Prometheus servers and probes need ten.

@@ -22,6 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// Errors: a file cannot be read or does not hold what it should.
 pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Client> {
+    // The library has no default; a second installation is refused, which is as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(redirect::Policy::none())

@@ -128,6 +128,11 @@ impl Page {
         Self { text: text.finish(), gzip: gzip.finish(), checksum }
     }
 
+    /// The page alone, as text.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.text.concat()
+    }
+
     /// The page with `live` at its end, as text.
     pub fn text(&self, live: &Piece) -> Frames {
         Frames { shared: Arc::clone(&self.text), tail: [live.text.clone(), Bytes::new()] }

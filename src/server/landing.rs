@@ -63,7 +63,9 @@ fn section(html: &mut String, name: &SourceName, source: &Source, pages: &Pages,
     for collector in &status.collectors {
         last_success(html, collector, now);
     }
-    time_row(html, "Next poll", status.next_poll, now);
+    if let Some(next_poll) = status.next_poll {
+        time_row(html, "Next poll", next_poll, now);
+    }
     for (collector, failure) in
         status.collectors.iter().filter_map(|c| Some((c.collector, c.failure.as_ref()?)))
     {

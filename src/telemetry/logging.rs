@@ -8,7 +8,7 @@ use tracing::Level;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,12 @@ pub enum Format {
 }
 
 /// Starts logging to stderr. Only this program's own events below `info`: what HTTP libraries say at `debug` and
-/// `trace` can hold headers, and headers hold secrets.
-///
-/// Errors: logging was started before.
-pub fn start(level: Level, format: Format) -> Result<(), TryInitError> {
+/// `trace` can hold headers, and headers hold secrets. A second call changes nothing.
+pub fn start(level: Level, format: Format) {
     let filter =
         Targets::new().with_default(level.min(Level::WARN)).with_target(env!("CARGO_CRATE_NAME"), level);
     let registry = tracing_subscriber::registry();
-    match format {
+    let _ = match format {
         Format::Logfmt => {
             let layer = tracing_logfmt::builder().layer().with_writer(io::stderr);
             registry.with(layer.with_filter(filter)).try_init()
@@ -36,7 +34,7 @@ pub fn start(level: Level, format: Format) -> Result<(), TryInitError> {
             let layer = tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(io::stderr);
             registry.with(layer.with_filter(filter)).try_init()
         }
-    }
+    };
 }
 
 /// An error with all its causes, joined by `: `. The log's own formats print only the first.

@@ -19,6 +19,9 @@ pub const LEVELS: [&str; 5] = ["source", "organization", "repository", "shared_r
 /// 30 s is the default `request_timeout`.
 const REQUEST_SECONDS: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// The one family of these that a single round of polls prints too.
+pub const LAST_SUCCESS: &str = "container_registry_exporter_poll_last_success_timestamp_seconds";
+
 /// All metrics of the exporter itself. Cloning shares them.
 #[derive(Clone)]
 pub struct SelfMetrics {
