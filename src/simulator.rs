@@ -90,7 +90,7 @@ impl Simulator {
         Self::start_at(world, free, free, free).await
     }
 
-    /// Serves `world` on these addresses; fails if one of them cannot be had.
+    /// Serves `world` on these addresses; fails, naming the address, if one of them cannot be had.
     pub async fn start_at(
         world: World,
         swr: SocketAddr,
@@ -102,7 +102,9 @@ impl Simulator {
         let mut servers = JoinSet::new();
         let mut addresses = [swr, iam, ncr];
         for (address, service) in addresses.iter_mut().zip([Service::Swr, Service::Iam, Service::Ncr]) {
-            let listener = TcpListener::bind(*address).await?;
+            let bound = TcpListener::bind(*address).await;
+            let listener =
+                bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))?;
             *address = listener.local_addr()?;
             servers.spawn(http::serve(listener, service, Arc::clone(&shared)));
         }

@@ -258,8 +258,11 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// Some second of 2027.
+    const START_SECOND: u64 = 1_800_000_001;
+
     fn at(seconds: u64) -> World {
-        let mut world = world(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        let mut world = world(SystemTime::UNIX_EPOCH + Duration::from_secs(START_SECOND));
         advance(&mut world, Duration::from_secs(seconds));
         world
     }
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn nothing_was_pushed_in_the_future_or_before_its_repository() {
         let world = at(500);
-        let now = rfc3339(Timestamp::from_second(1_800_000_500).unwrap());
+        let now = rfc3339(Timestamp::from_second(START_SECOND.cast_signed() + 500).unwrap());
         for (key, repository) in &world.swr.repositories {
             assert!(repository.updated <= now, "{key}");
             assert!(

@@ -115,7 +115,7 @@ fn with_token(swr: &Swr, iam: &Iam, value: &str, now: Timestamp, refuse: bool) -
         return Err(unauthorized("token expires"));
     }
     // SWR needs a token scoped to a project.
-    // <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0010.html>
+    // <https://github.com/huaweicloudDocs/swr>
     let Some(id) = &token.project_id else {
         let error = ErrorBody::new(swr.error_shape, "SVCSTG.SWR.4010000", "Authentication failed");
         return Err(Reply::error(401, &error));

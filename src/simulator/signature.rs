@@ -13,7 +13,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b
 
 /// The header `Authorization: SDK-HMAC-SHA256 Access=..., SignedHeaders=..., Signature=...`, taken apart.
 ///
-/// <https://support.huaweicloud.com/intl/en-us/devg-apisign/api-sign-algorithm-005.html>
+/// <https://support.huaweicloud.com/devg-apisign/api-sign-algorithm-001.html>
 pub(super) struct SdkAuthorization<'a> {
     /// The access key that the caller claims to own.
     pub access_key: &'a str,

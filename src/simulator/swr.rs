@@ -251,7 +251,7 @@ fn show_repository(swr: &Swr, key: &str) -> Result<Reply, Reply> {
 }
 
 /// The body has no total, only `Content-Range` does.
-/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0043.html>
+/// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0035.html>
 fn list_tags(swr: &mut Swr, key: &str, query: &Query, fault: Option<&Fault>) -> Result<Reply, Reply> {
     let repository = swr.repositories.get(key).ok_or_else(|| not_found(swr, key))?;
     let wanted = |tag: &&Tag| query.get("tag").is_none_or(|name| tag.name == name);

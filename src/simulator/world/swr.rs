@@ -32,7 +32,7 @@ pub struct Swr {
     /// A repository that does not exist is answered with 400 instead of 404, as Terraform's provider meets it.
     pub not_found_is_400: bool,
     /// Tag rows call the name `tag` (as the show-tag call does) instead of `Tag` (as the page of list tags says,
-    /// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0043.html>).
+    /// <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0035.html>).
     pub lower_case_tag: bool,
     /// How the service itself reports errors; the gateway before it has a shape of its own.
     pub error_shape: ErrorShape,
