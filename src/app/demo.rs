@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{AppError, serve};
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::simulator::{Simulator, World, demo};
+use crate::simulator::{Simulator, demo, keys};
 
 /// How often the simulated clouds move on.
 const TICK: Duration = Duration::from_secs(1);
@@ -22,17 +22,17 @@ pub async fn run(cli: &Cli, started: Instant) -> Result<(), AppError> {
     tracing::info!(
         endpoint = simulator.swr_url(),
         iam_endpoint = simulator.iam_url(),
-        access_key = World::SWR_ACCESS_KEY,
-        secret_key = World::SWR_SECRET_KEY,
-        account = World::IAM_ACCOUNT,
-        username = World::IAM_USER,
-        password = World::IAM_PASSWORD,
+        access_key = keys::SWR_ACCESS_KEY,
+        secret_key = keys::SWR_SECRET_KEY,
+        account = keys::IAM_ACCOUNT,
+        username = keys::IAM_USER,
+        password = keys::IAM_PASSWORD,
         "simulated SWR and IAM, with made-up keys"
     );
     tracing::info!(
         endpoint = simulator.ncr_url(),
-        access_key = World::NCR_ACCESS_KEY,
-        secret_key = World::NCR_SECRET_KEY,
+        access_key = keys::NCR_ACCESS_KEY,
+        secret_key = keys::NCR_SECRET_KEY,
         "simulated NCR, with made-up keys"
     );
     let config = Config::parse(&config_text(&simulator), Path::new("."), &BTreeMap::new())
@@ -72,13 +72,13 @@ region = "KR"
 endpoint = "{ncr}"
 auth = {{ access_key = "{ncr_access_key}", secret_key = "{ncr_secret_key}" }}
 "#,
-        region = World::REGION,
+        region = keys::REGION,
         swr = simulator.swr_url(),
         iam = simulator.iam_url(),
         ncr = simulator.ncr_url(),
-        swr_access_key = World::SWR_ACCESS_KEY,
-        swr_secret_key = World::SWR_SECRET_KEY,
-        ncr_access_key = World::NCR_ACCESS_KEY,
-        ncr_secret_key = World::NCR_SECRET_KEY,
+        swr_access_key = keys::SWR_ACCESS_KEY,
+        swr_secret_key = keys::SWR_SECRET_KEY,
+        ncr_access_key = keys::NCR_ACCESS_KEY,
+        ncr_secret_key = keys::NCR_SECRET_KEY,
     )
 }
