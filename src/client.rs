@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -55,6 +56,8 @@ pub struct Signed {
     pub request: reqwest::Request,
     /// Watches over the credential that signed it.
     pub guard: std::sync::Arc<Guard>,
+    /// A secret in the request's body, which must not come back in an error.
+    pub body_secret: Option<SecretString>,
     /// Whether a 401 speaks against the credential. It does not where the provider can renew a token first.
     pub guarded: bool,
 }
@@ -151,7 +154,7 @@ impl ApiClient {
         let sent = Instant::now();
         let request_end = sent + self.request_timeout;
         let end = poll.deadline().map_or(request_end, |deadline| deadline.min(request_end));
-        let exchange = timeout_at(end, self.exchange(call, signed.request)).await;
+        let exchange = timeout_at(end, self.exchange(call, signed.request, signed.body_secret)).await;
         let (status, outcome) = exchange.unwrap_or_else(|_| {
             let whose = if end == request_end { "the request's time" } else { "the poll's time" };
             (None, Err(Cause::Timeout(format!("{whose} ({:.1?})", end - sent))))
@@ -166,7 +169,10 @@ impl ApiClient {
         &self,
         call: Call<'_>,
         request: reqwest::Request,
+        body_secret: Option<SecretString>,
     ) -> (Option<u16>, Result<Answer, Cause>) {
+        let secret_headers: Vec<HeaderValue> =
+            request.headers().values().filter(|value| value.is_sensitive()).cloned().collect();
         let mut response = match self.http.execute(request).await {
             Ok(response) => response,
             Err(error) => return (None, Err(connection::cause(error))),
@@ -183,7 +189,10 @@ impl ApiClient {
             Err(cause) if good => Err(cause),
             // An error is an error even where its body cannot be read.
             body => {
-                let refusal = (self.classify)(status, &body.unwrap_or_default());
+                let secrets = secret_headers.iter().filter_map(|value| value.to_str().ok());
+                let secrets: Vec<&str> =
+                    secrets.chain(body_secret.as_ref().map(ExposeSecret::expose_secret)).collect();
+                let refusal = (self.classify)(status, &body.unwrap_or_default()).clean(&secrets);
                 let retry_after = retry::retry_after(response.headers(), SystemTime::now());
                 Err(Cause::Refused { refusal, retry_after })
             }

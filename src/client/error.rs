@@ -118,10 +118,30 @@ pub struct Refusal {
     pub reason: Reason,
     /// The API's own code.
     pub code: Option<String>,
-    /// The API's own words, cut to a sensible length.
+    /// The API's own words.
     pub message: Option<String>,
     /// Whether the same request may succeed a little later.
     pub retry: bool,
+}
+
+/// The longest text of an API that is kept, in characters: enough for every documented message.
+const LONGEST_TEXT: usize = 300;
+
+impl Refusal {
+    /// Takes `secrets` out of the API's texts, some of which repeat the request, and cuts them to a sensible length.
+    #[must_use]
+    pub fn clean(mut self, secrets: &[&str]) -> Self {
+        for text in [&mut self.code, &mut self.message].into_iter().flatten() {
+            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                *text = text.replace(secret, "[redacted]");
+            }
+            if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+                text.truncate(end);
+                text.push('…');
+            }
+        }
+        self
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -141,4 +161,27 @@ fn display(time: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(time.nanoseconds()))
         .and_then(|t| t.round(jiff::Unit::Second))
         .map_or_else(|_| "an unknown time".to_owned(), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(message: &str) -> Refusal {
+        let message = Some(message.to_owned());
+        Refusal { status: 401, reason: Reason::Unauthorized, code: None, message, retry: false }
+    }
+
+    #[test]
+    fn takes_secrets_out_before_it_cuts() {
+        let secret = "s".repeat(400);
+        let cleaned = refusal(&format!("x-security-token:{secret}|x-sdk-date")).clean(&["", &secret]);
+        assert_eq!(cleaned.message.as_deref(), Some("x-security-token:[redacted]|x-sdk-date"));
+    }
+
+    #[test]
+    fn cuts_a_long_message_at_a_character() {
+        let cleaned = refusal(&"é".repeat(10_000)).clean(&[]);
+        assert_eq!(cleaned.message, Some("é".repeat(LONGEST_TEXT) + "…"));
+    }
 }

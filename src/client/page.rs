@@ -376,14 +376,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_listing_without_end_fails_at_once() {
-        let sizes = PageSizes::new(&SIZES);
         let fetch = async |at: u64, _| Ok(Page { rows: vec![at], total: Some(4), next: Next::At(at + 1) });
-        fn no_key(_: &u64) -> Key<'_> {
-            ("", "")
-        }
-        let listing = walk(&PageSizes::new(&[Some(1)]), 0, fetch, no_key, error).await;
+        let listing = walk(&PageSizes::new(&[Some(1)]), 0, fetch, |_: &u64| ("", ""), error).await;
         assert_eq!(listing.unwrap_err().reason(), Reason::Incomplete);
-        assert_eq!(sizes.current(), Some(4));
     }
 
     #[tokio::test]

@@ -5,9 +5,6 @@ use serde_json::Value;
 use crate::client::Refusal;
 use crate::telemetry::Reason;
 
-/// The longest part of a refusal's text that is kept, in characters: enough for every documented message.
-const LONGEST_TEXT: usize = 300;
-
 /// Where a vendor's error bodies keep what they say.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorFields {
@@ -21,7 +18,8 @@ pub struct ErrorFields {
 
 /// What HTTP alone says about `status`, with the code and message of `body` added: any bytes will do.
 ///
-/// The codes of a vendor may mean something else than the status; that is for the caller to set right.
+/// The codes of a vendor may mean something else than the status; that is for the caller to set right. The texts are
+/// the API's own: [`Refusal::clean`] makes them fit to be shown.
 pub fn from_answer(status: u16, body: &[u8], fields: ErrorFields) -> Refusal {
     let (reason, retry) = match status {
         401 => (Reason::Unauthorized, false),
@@ -46,7 +44,7 @@ fn read(value: &Value, fields: ErrorFields, refusal: &mut Refusal) {
         return values.first().into_iter().for_each(|first| read(first, fields, refusal));
     }
     let text = |field: &&str| match value.get(*field)? {
-        Value::String(text) if !text.is_empty() => Some(text.chars().take(LONGEST_TEXT).collect()),
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
@@ -85,13 +83,5 @@ mod tests {
         for status in [100, 301, 307, 400, 405, 409, 418, 431] {
             assert_eq!(from_answer(status, b"", FIELDS).reason, Reason::Protocol, "{status}");
         }
-    }
-
-    #[test]
-    fn cuts_a_long_message_at_a_character() {
-        let body = format!(r#"{{"error":[{{"code":7,"message":"{}"}}]}}"#, "é".repeat(10_000));
-        let refusal = from_answer(500, body.as_bytes(), FIELDS);
-        assert_eq!(refusal.code.as_deref(), Some("7"));
-        assert_eq!(refusal.message, Some("é".repeat(LONGEST_TEXT)));
     }
 }

@@ -1,5 +1,6 @@
 //! The integration tests: everything that opens a socket, reads a file or runs the program.
 
+#![expect(clippy::float_cmp, reason = "the metrics compared are whole numbers")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod config;

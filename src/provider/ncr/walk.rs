@@ -123,7 +123,7 @@ impl Ncr {
         ] {
             headers.insert(name, client::sensitive(value)?);
         }
-        Ok(Signed { request, guard, guarded: true })
+        Ok(Signed { request, guard, body_secret: None, guarded: true })
     }
 
     /// The registries to read, each with the host that docker clients use.

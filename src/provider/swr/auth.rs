@@ -133,12 +133,13 @@ impl Auth {
         };
         let now = Timestamp::from(SystemTime::now());
         let signature = sign::sign(request, access_key.expose_secret(), &secret_key, now);
-        headers.insert(sign::DATE_HEADER, sensitive(&signature.date)?);
+        let date = HeaderValue::try_from(signature.date).expect("a date consists of digits and letters");
+        headers.insert(sign::DATE_HEADER, date);
         headers.insert(AUTHORIZATION, sensitive(&signature.authorization)?);
         let guard = self.guards.of(&[access_key.expose_secret(), secret_key.expose_secret(), security_token]);
         let mut request = Request::new(Method::GET, target.url.clone());
         *request.headers_mut() = headers;
-        Ok(Signed { request, guard, guarded: true })
+        Ok(Signed { request, guard, body_secret: None, guarded: true })
     }
 
     /// A request that carries an IAM token.
@@ -147,7 +148,7 @@ impl Auth {
         headers.insert(AUTH_TOKEN, token);
         let mut request = Request::new(Method::GET, target.url.clone());
         *request.headers_mut() = headers;
-        Signed { request, guard, guarded }
+        Signed { request, guard, body_secret: None, guarded }
     }
 
     /// The headers of every request; the documentation asks for the content type of a GET too.

@@ -133,7 +133,8 @@ impl Tokens {
         let content_type = HeaderValue::from_static("application/json;charset=utf8");
         request.headers_mut().insert(CONTENT_TYPE, content_type);
         *request.body_mut() = Some(body.to_string().into());
-        Ok(Signed { request, guard: self.guard_of(&password), guarded: true })
+        let guard = self.guard_of(&password);
+        Ok(Signed { request, guard, body_secret: Some(password), guarded: true })
     }
 }
 
