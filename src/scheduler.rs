@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{ApiError, Poll};
-use crate::config::SourceConfig;
+use crate::config::{Cloud, SourceConfig};
 use crate::inventory::{Inventory, Repositories, SharedRepository, SourceInfo, Timestamp};
 use crate::provider::{Provider, RepositoryListing, TagListing};
 use crate::telemetry::logging::chain;
@@ -22,10 +22,13 @@ use crate::telemetry::self_metrics::SourceMetrics;
 use crate::telemetry::{Collector, Reason};
 
 pub use status::{CollectorStatus, Failure, SourceState, SourceStatus};
-use tag_cache::TagCache;
+use tag_cache::{Rules, TagCache};
 
 /// While tags are read, what is known so far is published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A download alone makes tags be read again after this time, for when they were last pulled.
+const AFTER_DOWNLOAD: Duration = Duration::from_hours(1);
 
 /// A source together with all that it knows, and with what it needs to poll itself.
 pub struct Source {
@@ -61,7 +64,7 @@ impl Source {
             inventory: Arc::clone(&inventory),
             status: status.clone(),
         }));
-        let tags = TagCache::new(config.poll.stale_after + config.tags.full_sweep);
+        let tags = TagCache::new(tag_rules(&config));
         let source = Self {
             config,
             provider,
@@ -147,7 +150,10 @@ impl Source {
             organizations.sort_unstable();
             organizations.dedup();
         }
-        self.tags.list(rows, Instant::now());
+        let skipped = self.tags.list(rows, Instant::now());
+        if self.status.has(Collector::Tags) {
+            self.metrics.tag_listings_skipped(skipped);
+        }
         self.repositories = Some((Instant::now(), listing));
     }
 
@@ -378,6 +384,18 @@ pub fn collectors(config: &SourceConfig) -> Vec<Collector> {
         collectors.push(Collector::Tags);
     }
     collectors
+}
+
+fn tag_rules(config: &SourceConfig) -> Rules {
+    let (full_sweep, interval) = (config.tags.full_sweep, config.poll.interval);
+    let lists = full_sweep.as_millis() / interval.as_millis().max(1);
+    Rules {
+        full_sweep,
+        sweep_lists: u64::try_from(lists).unwrap_or(u64::MAX).max(1),
+        max_age: full_sweep + config.poll.stale_after,
+        // Only NCR's tags tell when they were pulled.
+        after_download: matches!(config.cloud, Cloud::Ncr(_)).then_some(AFTER_DOWNLOAD),
+    }
 }
 
 /// What the clocks on the wall show at `instant`.

@@ -339,6 +339,11 @@ impl SourceMetrics {
         }
     }
 
+    /// Counts repositories whose tags did not have to be read.
+    pub fn tag_listings_skipped(&self, repositories: u64) {
+        self.families.tag_listings_skipped.with_label_values(&[self.name()]).inc_by(repositories);
+    }
+
     /// How many repositories wait for their tags to be read.
     pub fn tag_listings_pending(&self, repositories: usize) {
         let value = i64::try_from(repositories).unwrap_or(i64::MAX);
