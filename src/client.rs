@@ -5,23 +5,24 @@
 pub mod connection;
 pub mod error;
 pub mod guard;
+pub mod pace;
 pub mod page;
 pub mod retry;
 
 use std::io;
-use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 pub use error::{ApiError, Cause, Refusal};
 pub use guard::{Guard, Guards, Poll};
+use pace::Pace;
 pub use page::{Listing, Next, Page, PageSizes, walk};
 
 /// The most that is read of an answer whose status is not a success.
@@ -218,43 +219,15 @@ impl ApiClient {
                 }
                 return;
             }
-            Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Throttled => {
+            Err(Cause::Refused { refusal, retry_after }) if refusal.reason == Reason::Throttled => {
                 self.metrics.throttled();
+                self.pace.throttled(*retry_after);
             }
             _ => {}
         }
         if status.is_some() {
             poll.prove(guard, alone);
         }
-    }
-}
-
-/// Spaces requests evenly.
-struct Pace {
-    interval: Duration,
-    next: Mutex<Instant>,
-}
-
-impl Pace {
-    fn new(requests_per_second: Option<f64>) -> Self {
-        let interval = requests_per_second.map_or(Duration::ZERO, |n| Duration::from_secs_f64(1.0 / n));
-        Self { interval, next: Mutex::new(Instant::now()) }
-    }
-
-    /// Waits for the next free slot and says how long that took.
-    async fn wait(&self) -> Duration {
-        if self.interval.is_zero() {
-            return Duration::ZERO;
-        }
-        let now = Instant::now();
-        let slot = {
-            let mut next = self.next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let slot = now.max(*next);
-            *next = slot + self.interval;
-            slot
-        };
-        sleep_until(slot).await;
-        slot - now
     }
 }
 

@@ -292,9 +292,9 @@ mod tests {
         let mut cache = TagCache::new(RULES);
         cache.list(vec![repository("a", 1)], Instant::now());
         read(&mut cache, Instant::now());
-        tokio::time::advance(RULES.max_age - Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_mins(25 * 60 - 1)).await;
         assert!(cache.entries()[0].tags.is_some());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert!(cache.entries()[0].tags.is_none());
     }
 
