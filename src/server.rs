@@ -36,6 +36,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest request head; ours need some hundred bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// So much of a page is given to the system in one call: a whole compressed page of 100,000 series.
+const WRITE_BYTES: usize = 1024 * 1024;
 /// Pause after a failed accept, which usually means that there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Answers under way may end in this time after the stop signal: a second less than the process has for it all.
@@ -198,6 +200,7 @@ async fn serve(stream: TcpStream, site: &Site, watcher: Watcher) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(WRITE_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let late = async {
         loop {

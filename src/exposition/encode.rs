@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::inventory::Timestamp;
 
-/// Longest label value in bytes; a longer one is cut at a character and ends with [`CUT`] within this length.
+/// Longest label value in bytes; a longer one is cut at a character and ends with `…` within this length.
 /// Prometheus can be told to drop a whole scrape over one long value, and nobody reads more.
 pub const MAX_LABEL_BYTES: usize = 1024;
 

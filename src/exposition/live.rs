@@ -153,7 +153,7 @@ mod tests {
         let metrics = SelfMetrics::new();
         for name in ["a", "b"] {
             let name = SourceName::new(name).unwrap();
-            let source = metrics.source(&name, &[Collector::Repositories], Duration::from_secs(300));
+            let source = metrics.source(&name, &[Collector::Repositories], Duration::from_mins(5));
             source.request("list_repositories", Some(200), Duration::from_millis(70));
             source.poll(Collector::Repositories, Err(Reason::Timeout), Duration::from_secs(1));
         }

@@ -13,8 +13,8 @@ use crate::inventory::SourceName;
 
 /// Pieces below this length are copied together, so that many small families do not become many small writes.
 const SMALL_BYTES: usize = 16 * 1024;
-/// Length from which a copy of small pieces is closed.
-const FRAME_BYTES: usize = 64 * 1024;
+/// Length from which a copy of small pieces is closed: few, and few system calls.
+const FRAME_BYTES: usize = 256 * 1024;
 /// The fixed header of a gzip member: deflate, no name, no time, fastest compression, system unknown.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 0xff];
 /// An empty final block of deflate.
