@@ -195,6 +195,8 @@ impl Entry {
 pub struct Repositories {
     /// Repositories listed, before filters and limits.
     pub listed: u64,
+    /// Whether this API states sizes and image counts at all, so that no rows add up to 0 of them.
+    pub measured: bool,
     /// The organizations to report totals of: those named in the configuration, those listed, those of the rows;
     /// sorted. `None` for a source that watches single repositories and so knows no organization as a whole.
     pub organizations: Option<Vec<Box<str>>>,

@@ -365,6 +365,7 @@ impl Source {
             repositories: repositories.map(|(_, known)| {
                 Arc::new(Repositories {
                     listed: known.listed,
+                    measured: matches!(self.config.cloud, Cloud::Swr(_)),
                     organizations: known.organizations.clone(),
                     entries: self.tags.entries(),
                 })

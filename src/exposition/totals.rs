@@ -18,9 +18,6 @@ pub struct Totals {
 /// Every organization to report, in order, with its totals.
 pub fn totals(repositories: &Repositories) -> Vec<(&str, Totals)> {
     let entries = &repositories.entries;
-    let images = Column::new(entries, |e| e.repository.images);
-    let size_bytes = Column::new(entries, |e| e.repository.size_bytes);
-    let downloads = Column::new(entries, |e| e.repository.downloads);
     let mut rest = entries.as_slice();
     let mut all = Vec::new();
     for organization in repositories.organizations.as_deref().unwrap_or_default() {
@@ -30,32 +27,18 @@ pub fn totals(repositories: &Repositories) -> Vec<(&str, Totals)> {
         rest = &rest[end..];
         let totals = Totals {
             repositories: own.len() as u64,
-            images: images.sum(own),
-            size_bytes: size_bytes.sum(own),
-            downloads: downloads.sum(own),
+            images: sum(own, |e| e.repository.images).filter(|_| repositories.measured),
+            size_bytes: sum(own, |e| e.repository.size_bytes).filter(|_| repositories.measured),
+            downloads: sum(own, |e| e.repository.downloads),
         };
         all.push((&**organization, totals));
     }
     all
 }
 
-/// One figure of the repositories.
-struct Column {
-    value: fn(&Entry) -> Option<u64>,
-    /// Whether any row of the source gives it, or there is no row to tell: an organization without rows then adds
-    /// up to 0, and otherwise to nothing, as this API never gives the figure.
-    given: bool,
-}
-
-impl Column {
-    fn new(entries: &[Entry], value: fn(&Entry) -> Option<u64>) -> Self {
-        Self { value, given: entries.is_empty() || entries.iter().any(|e| value(e).is_some()) }
-    }
-
-    fn sum(&self, entries: &[Entry]) -> Option<u128> {
-        let sum = entries.iter().map(|entry| (self.value)(entry).map(u128::from)).sum();
-        if self.given { sum } else { None }
-    }
+/// The sum of what every row gives; `None` if one does not.
+fn sum(entries: &[Entry], value: impl Fn(&Entry) -> Option<u64>) -> Option<u128> {
+    entries.iter().map(|entry| value(entry).map(u128::from)).sum()
 }
 
 #[cfg(test)]
@@ -73,7 +56,7 @@ mod tests {
 
     fn repositories(organizations: &[&str], entries: Vec<Entry>) -> Repositories {
         let organizations = Some(organizations.iter().map(|o| (*o).into()).collect());
-        Repositories { listed: 0, organizations, entries }
+        Repositories { listed: 0, measured: true, organizations, entries }
     }
 
     #[test]
@@ -94,15 +77,22 @@ mod tests {
 
     #[test]
     fn an_organization_without_rows_adds_up_to_zero_of_what_the_source_gives() {
-        let all = repositories(&["a", "b", "c"], vec![entry("b", None, Some(2))]);
-        let found: Vec<_> =
-            totals(&all).into_iter().map(|(o, t)| (o, t.repositories, t.size_bytes, t.downloads)).collect();
-        assert_eq!(found, [("a", 0, None, Some(0)), ("b", 1, None, Some(2)), ("c", 0, None, Some(0))]);
+        let all = repositories(&["a", "b"], vec![entry("b", Some(1), Some(2))]);
+        let empty = |all: &Repositories| totals(all).swap_remove(0).1;
+        let zero = Totals { repositories: 0, images: Some(0), size_bytes: Some(0), downloads: Some(0) };
+        assert_eq!(empty(&all), zero);
+        let unmeasured = Repositories { measured: false, ..all };
+        assert_eq!(empty(&unmeasured), Totals { images: None, size_bytes: None, ..zero });
     }
 
     #[test]
     fn a_source_that_watches_single_repositories_has_no_totals() {
-        let all = Repositories { listed: 1, organizations: None, entries: vec![entry("a", None, None)] };
+        let all = Repositories {
+            listed: 1,
+            measured: true,
+            organizations: None,
+            entries: vec![entry("a", None, None)],
+        };
         assert!(totals(&all).is_empty());
     }
 }

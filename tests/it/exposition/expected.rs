@@ -22,14 +22,12 @@ pub fn expected(inventory: &Inventory) -> BTreeMap<(String, Labels), String> {
             let labels = [source[0], ("organization", organization)];
             let own: Vec<_> = all.iter().filter(|r| r.organization == *organization).collect();
             let sum = |value: fn(&Repository) -> Option<u64>| {
-                // An API that gives nobody's figure does not give 0 for the empty.
-                let given = all.is_empty() || all.iter().any(|r| value(r).is_some());
-                let sum = own.iter().map(|r| value(r).map(u128::from)).sum::<Option<u128>>();
-                sum.filter(|_| given)
+                own.iter().map(|r| value(r).map(u128::from)).sum::<Option<u128>>()
             };
+            let measured = |sum: Option<u128>| sum.filter(|_| repositories.measured);
             page.integer("organization_repositories", &labels, Some(own.len() as u128));
-            page.integer("organization_images", &labels, sum(|r| r.images));
-            page.integer("organization_size_bytes", &labels, sum(|r| r.size_bytes));
+            page.integer("organization_images", &labels, measured(sum(|r| r.images)));
+            page.integer("organization_size_bytes", &labels, measured(sum(|r| r.size_bytes)));
             page.integer("organization_downloads", &labels, sum(|r| r.downloads));
         }
         let mut repositories_seen = BTreeSet::new();

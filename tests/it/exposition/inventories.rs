@@ -70,6 +70,7 @@ pub fn sample(name: &str, repositories: u64, tags: u64) -> Inventory {
         up: Some(true),
         repositories: Some(Arc::new(Repositories {
             listed: repositories,
+            measured: true,
             organizations: Some(vec!["dev".into(), "prod".into()]),
             entries: (0..repositories).map(entry).collect(),
         })),
@@ -92,8 +93,9 @@ pub fn any_inventory() -> impl Strategy<Value = Inventory> {
 }
 
 fn repositories() -> impl Strategy<Value = Repositories> {
-    (any::<u64>(), any::<bool>(), vec(text(), 0..3), vec((repository(), option::of(tags())), 0..12)).prop_map(
-        |(listed, watched, more, rows)| {
+    let flags = (any::<bool>(), any::<bool>());
+    (any::<u64>(), flags, vec(text(), 0..3), vec((repository(), option::of(tags())), 0..12)).prop_map(
+        |(listed, (measured, watched), more, rows)| {
             let key = |r: &Repository| (r.organization.clone(), r.name.clone());
             let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (key(&row.0), row)).collect();
             let organizations: BTreeSet<_> = rows.keys().map(|(o, _)| o.clone()).chain(more).collect();
@@ -103,6 +105,7 @@ fn repositories() -> impl Strategy<Value = Repositories> {
             };
             Repositories {
                 listed,
+                measured,
                 organizations: (!watched).then(|| organizations.into_iter().collect()),
                 entries: rows.into_values().map(entry).collect(),
             }

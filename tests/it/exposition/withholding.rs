@@ -69,7 +69,7 @@ fn repositories(sizes: &[(&str, Option<u64>, u64)]) -> Inventory {
     };
     let mut entries: Vec<_> = sizes.iter().map(entry).collect();
     entries.sort_by(|a, b| a.repository.name.cmp(&b.repository.name));
-    let repositories = Repositories { listed: 0, organizations: None, entries };
+    let repositories = Repositories { listed: 0, measured: true, organizations: None, entries };
     Inventory { source: info("swr-test"), up: None, repositories: Some(Arc::new(repositories)), shared: None }
 }
 
