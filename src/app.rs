@@ -2,32 +2,25 @@
 
 pub mod demo;
 pub mod once;
+pub mod sources;
 
 use std::collections::BTreeMap;
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
-use crate::client::Guards;
-use crate::config::{Cloud, Config, SourceConfig};
-use crate::exposition::{self, Sources, page::Pages};
-use crate::inventory::{SourceInfo, SourceName, Timestamp};
-use crate::provider::{Provider, ncr::Ncr, swr::Swr};
-use crate::scheduler::{Source, collectors};
-use crate::server::{ServeError, Server, Site};
+use crate::config::{Config, ConfigError};
+use crate::exposition::{self, page::Pages};
+use crate::inventory::{SourceName, Timestamp};
+use crate::server::{ReloadRequest, ServeError, Server, Site};
 use crate::telemetry::self_metrics::SelfMetrics;
-
-/// The first polls of many sources are spread by this much, so that they do not all begin at the same moment.
-const FIRST_POLL_SPREAD: Duration = Duration::from_millis(100);
-/// The last source's first poll is not later than this.
-const LATEST_FIRST_POLL: Duration = Duration::from_secs(5);
+use sources::RunningSources;
 
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -56,43 +49,49 @@ pub enum AppError {
     Ended(#[source] Option<JoinError>),
 }
 
-/// Runs the exporter until SIGTERM or SIGINT, which are a success. `started` is when the process started; `company`
-/// runs beside it, for the demo.
+/// Runs the exporter until SIGTERM or SIGINT, which are a success. `load` reads the configuration anew when a reload is
+/// asked for; `started` is when the process started; `company` runs beside it, for the demo.
 pub async fn serve(
     config: Config,
+    load: impl Fn() -> Result<Config, ConfigError>,
     cli: &Cli,
     started: Instant,
     company: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), AppError> {
-    let stop_signal = StopSignal::new()?;
+    let mut signals = Signals::new()?;
     let server = Server::bind(&cli.listen_addresses).await?;
+    let (reload, mut reloads) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
+    let mut sources = RunningSources::new(metrics.clone());
+    sources.apply(config)?;
     metrics.config_loaded(true, Timestamp::from(SystemTime::now()));
-    let guards = Guards::default();
-    let mut tasks = JoinSet::new();
-    let mut sources = Sources::new();
-    for (number, config) in config.sources.into_iter().enumerate() {
-        let (name, series_limit) = (config.name.clone(), config.series_limit);
-        let (source, states, metrics) = source(config, &guards, &metrics)?;
-        sources.insert(name, exposition::Source { states, series_limit, metrics });
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let delay = FIRST_POLL_SPREAD.saturating_mul(number).min(LATEST_FIRST_POLL);
-        tasks.spawn(source.run(tokio::time::Instant::now() + delay));
-    }
-    // Kept until the end: the renderer would take its loss for the end of all sources.
-    let (_sources, receiver) = watch::channel(sources);
     let pages = Arc::new(Pages::default());
-    tasks.spawn(exposition::run(receiver.clone(), Arc::clone(&pages)));
-    let site = Site::new(cli.telemetry_path.clone(), receiver, pages, metrics, started);
+    let shown = sources.shown.subscribe();
+    let site =
+        Site::new(cli.telemetry_path.clone(), shown.clone(), Arc::clone(&pages), metrics, started, reload);
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(server.run(Arc::new(site), stop.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(exposition::run(shown, pages));
     tasks.spawn(company);
-    let ended = tokio::select! {
-        () = stop_signal.received() => None,
-        ended = tasks.join_next() => Some(ended.and_then(Result::err)),
-        ended = &mut server => Some(ended.err()),
+    let ended = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Stop => break None,
+                Signal::Reload => drop(sources.reload(&load)),
+            },
+            Some(request) = reloads.recv() => {
+                let request: ReloadRequest = request;
+                // Nobody may be left to hear it.
+                let _ = request.send(sources.reload(&load));
+            }
+            ended = tasks.join_next() => break Some(ended.and_then(Result::err)),
+            ended = sources.ended() => break Some(ended),
+            ended = &mut server => break Some(ended.err()),
+        }
     };
     // Polls under way are dropped, scrapes under way finish.
+    drop(sources);
     tasks.abort_all();
     stop.cancel();
     match ended {
@@ -104,42 +103,6 @@ pub async fn serve(
     }
 }
 
-/// A source as configured, its published states and its metrics.
-fn source(
-    config: SourceConfig,
-    guards: &Guards,
-    metrics: &SelfMetrics,
-) -> Result<
-    (
-        Source,
-        watch::Receiver<Arc<crate::scheduler::SourceState>>,
-        crate::telemetry::self_metrics::SourceMetrics,
-    ),
-    AppError,
-> {
-    let metrics = metrics.source(&config.name, &collectors(&config), config.poll.interval);
-    let failed = |source| AppError::Source { name: config.name.clone(), source };
-    let (guards, own) = (guards.clone(), metrics.clone());
-    let (provider, name, region, endpoint): (Arc<dyn Provider>, _, _, _) = match &config.cloud {
-        Cloud::Swr(swr) => {
-            let provider = Swr::new(&config, swr, guards, own).map_err(failed)?;
-            (Arc::new(provider), "swr", &swr.region, &swr.endpoint)
-        }
-        Cloud::Ncr(ncr) => {
-            let provider = Ncr::new(&config, ncr, guards, own).map_err(failed)?;
-            (Arc::new(provider), "ncr", &ncr.region, &ncr.endpoint)
-        }
-    };
-    let info = SourceInfo {
-        name: config.name.clone(),
-        provider: name,
-        cloud_region: region.clone(),
-        api_host: endpoint[url::Position::BeforeHost..url::Position::AfterPort].to_owned(),
-    };
-    let (source, states) = Source::new(config, info, provider, metrics.clone());
-    Ok((source, states, metrics))
-}
-
 /// The environment of the process. What is not UTF-8 cannot be meant for this program.
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
@@ -147,18 +110,24 @@ pub fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// SIGTERM and SIGINT. SIGHUP, which would end the process, is taken and answered with a word in the log.
-struct StopSignal {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
+/// What a signal asks for.
+enum Signal {
+    Stop,
+    Reload,
 }
 
-impl StopSignal {
+/// SIGTERM and SIGINT, SIGHUP.
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hang_up: unix::Signal,
+}
+
+impl Signals {
     fn new() -> Result<Self, AppError> {
         let listen = |kind| {
             let what = "cannot listen for signals".to_owned();
-            signal(kind).map_err(|source| AppError::System { what, source })
+            unix::signal(kind).map_err(|source| AppError::System { what, source })
         };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -167,16 +136,11 @@ impl StopSignal {
         })
     }
 
-    async fn received(mut self) {
-        loop {
-            tokio::select! {
-                Some(()) = self.terminate.recv() => return,
-                Some(()) = self.interrupt.recv() => return,
-                Some(()) = self.hang_up.recv() => {
-                    tracing::warn!("this version does not reload its configuration: restart it instead");
-                }
-                else => pending().await,
-            }
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.hang_up.recv() => Signal::Reload,
         }
     }
 }

@@ -30,7 +30,7 @@ pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 
 /// A valid configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// At least one source, sorted by name.
     pub sources: Vec<SourceConfig>,
@@ -62,7 +62,7 @@ impl Config {
 }
 
 /// One source: a cloud account (or part of one) to poll.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
     /// The name in `[sources.NAME]`.
     pub name: SourceName,
@@ -81,7 +81,7 @@ pub struct SourceConfig {
 }
 
 /// The two clouds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
     reason = "a handful of them exist, so the difference is a few hundred bytes"
@@ -112,7 +112,7 @@ impl Cloud {
 }
 
 /// What is particular to Huawei Cloud SWR.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SwrConfig {
     /// Region such as `cn-north-4`.
     pub region: String,
@@ -135,7 +135,7 @@ pub struct SwrConfig {
 }
 
 /// How to authenticate to Huawei Cloud.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SwrAuth {
     /// Signed requests (SDK-HMAC-SHA256).
     AccessKey {
@@ -160,7 +160,7 @@ pub enum SwrAuth {
 }
 
 /// What is particular to NAVER Cloud Platform Container Registry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NcrConfig {
     /// `public`, `gov` or `fin`.
     pub site: Site,
@@ -205,7 +205,7 @@ pub struct PollConfig {
 }
 
 /// Which tags to read and to expose.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TagsConfig {
     /// Whether to read tags at all.
     pub enabled: bool,
@@ -228,6 +228,13 @@ pub struct Filter {
     pub exclude: Vec<Regex>,
 }
 
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |regexes: &[Regex]| regexes.iter().map(|r| r.as_str().to_owned()).collect::<Vec<_>>();
+        texts(&self.include) == texts(&other.include) && texts(&self.exclude) == texts(&other.exclude)
+    }
+}
+
 impl Filter {
     /// Whether `name` is to be kept.
     pub fn keeps(&self, name: &str) -> bool {
@@ -247,7 +254,7 @@ impl Filter {
 }
 
 /// How to connect to a source's addresses, that of IAM included.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct ConnectionConfig {
     /// PEM file with the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,

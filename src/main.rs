@@ -1,5 +1,6 @@
 //! The program: reads the command line, starts the log and the runtime, and turns the outcome into an exit code.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(run(&cli, config, started));
+            let outcome = runtime.block_on(run(&cli, config, &environment, started));
             // A name being looked up must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -51,7 +52,12 @@ fn main() -> ExitCode {
     })
 }
 
-async fn run(cli: &Cli, config: Option<Config>, started: Instant) -> Result<ExitCode, AppError> {
+async fn run(
+    cli: &Cli,
+    config: Option<Config>,
+    environment: &BTreeMap<String, String>,
+    started: Instant,
+) -> Result<ExitCode, AppError> {
     match (&cli.command, config) {
         (Command::Check, _) => println!("ok"),
         (Command::Once { output, timeout }, Some(config)) => {
@@ -60,7 +66,10 @@ async fn run(cli: &Cli, config: Option<Config>, started: Instant) -> Result<Exit
             }
         }
         (Command::Demo, _) | (_, None) => demo::run(cli, started).await?,
-        (Command::Serve, Some(config)) => app::serve(config, cli, started, std::future::pending()).await?,
+        (Command::Serve, Some(config)) => {
+            let load = || Config::load(&cli.config_file, environment);
+            app::serve(config, load, cli, started, std::future::pending()).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,6 @@ mod ready;
 pub mod site;
 
 use std::convert::Infallible;
-use std::future::ready;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{AddressError, ListenAddress};
-pub use site::Site;
+pub use site::{ReloadRequest, Site};
 
 /// Connections at a time over all listeners; more wait to be accepted. Some Prometheus servers and probes need ten.
 const MAX_CONNECTIONS: usize = 1024;
@@ -194,7 +193,7 @@ async fn serve(stream: TcpStream, site: &Site, watcher: Watcher) {
     let deadline = || deadline.lock().unwrap_or_else(PoisonError::into_inner);
     let service = service_fn(|request| {
         *deadline() = Instant::now() + ANSWER_TIMEOUT;
-        ready(Ok::<_, Infallible>(site.answer(&request)))
+        async move { Ok::<_, Infallible>(site.answer(&request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

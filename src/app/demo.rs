@@ -37,7 +37,8 @@ pub async fn run(cli: &Cli, started: Instant) -> Result<(), AppError> {
     );
     let config = Config::parse(&config_text(&simulator), Path::new("."), &BTreeMap::new())
         .expect("the text below is a valid configuration, which the demo's test loads");
-    serve(config, cli, started, move_on(simulator)).await
+    let load = || Ok(config.clone());
+    serve(config.clone(), load, cli, started, move_on(simulator)).await
 }
 
 /// Lets time pass in the simulated clouds.

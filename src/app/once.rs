@@ -10,7 +10,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{AppError, source};
+use super::AppError;
+use super::sources::source;
 use crate::client::Guards;
 use crate::config::Config;
 use crate::exposition;
@@ -38,7 +39,7 @@ pub async fn run(
     let mut sources = Vec::new();
     for config in config.sources {
         let series_limit = config.series_limit;
-        let (source, states, _) = source(config, &guards, &metrics)?;
+        let (source, states) = source(config, &guards, &metrics)?;
         sources.push((source, states, series_limit));
     }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);

@@ -42,6 +42,9 @@ pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Clien
     if let Some(path) = &config.ca_file {
         let certificates =
             Certificate::from_pem_bundle(&read(path)?).map_err(|e| named(path, &io::Error::other(e)))?;
+        if certificates.is_empty() {
+            return Err(named(path, &io::Error::other("there is no certificate in PEM form in it")));
+        }
         builder = builder.tls_certs_only(certificates);
     }
     if let Some((certificate, key)) = &config.client_certificate {

@@ -40,6 +40,19 @@ impl Guards {
     }
 }
 
+impl Guards {
+    /// Lets every credential be tried again whose last attempt is longer ago than the first wait: whoever reloads
+    /// the configuration may have mended something at the cloud.
+    pub fn reloaded(&self) {
+        for guard in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            let mut state = guard.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(wait) = &mut state.wait {
+                wait.until = wait.until.min(wait.refused + WAITS[0]);
+            }
+        }
+    }
+}
+
 /// Watches over one credential.
 #[derive(Default)]
 pub struct Guard {
@@ -57,6 +70,7 @@ struct State {
 
 #[derive(Clone)]
 struct Wait {
+    refused: Instant,
     until: Instant,
     message: String,
 }
@@ -98,7 +112,7 @@ impl Guard {
         }
         let wait = WAITS[state.refusals.min(WAITS.len() - 1)];
         state.refusals += 1;
-        state.wait = Some(Wait { until: now + wait, message });
+        state.wait = Some(Wait { refused: now, until: now + wait, message });
     }
 
     /// Notes that the API accepted the credential.
@@ -174,6 +188,20 @@ mod tests {
         Poll::new(None).prove(&guard, true);
         guard.refuse(String::new());
         tokio::time::advance(WAITS[0]).await;
+        assert!(guard.check().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_allows_an_attempt_six_minutes_after_the_last() {
+        let guards = Guards::default();
+        let guard = guards.of(&["key", "secret"]);
+        guard.refuse(String::new());
+        tokio::time::advance(WAITS[0]).await;
+        guard.refuse(String::new());
+        tokio::time::advance(WAITS[0] / 2).await;
+        guards.reloaded();
+        assert!(guard.check().is_err());
+        tokio::time::advance(WAITS[0] / 2).await;
         assert!(guard.check().is_ok());
     }
 

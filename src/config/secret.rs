@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// A key, password or token. `Debug` shows where it comes from, never what it is.
 #[derive(Clone)]
@@ -110,6 +110,17 @@ fn content(file: File) -> io::Result<String> {
         return Err(invalid("has more than one line; it must hold the secret and nothing else"));
     }
     Ok(value.to_owned())
+}
+
+/// The same value, or the same file.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&*self.0, &*other.0) {
+            (Origin::Value(a), Origin::Value(b)) => a.expose_secret() == b.expose_secret(),
+            (Origin::File { path: a, .. }, Origin::File { path: b, .. }) => a == b,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -8,7 +8,7 @@ use hyper::header::{
     HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::body::Body;
 use super::landing;
@@ -28,7 +28,11 @@ pub struct Site {
     metrics: SelfMetrics,
     live: Live,
     readiness: Readiness,
+    reload: mpsc::Sender<ReloadRequest>,
 }
+
+/// Asks for the configuration to be loaded anew; the answer is all that is wrong with it.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
 
 impl Site {
     /// `telemetry_path` begins with a slash; `started` is when the process started.
@@ -38,31 +42,31 @@ impl Site {
         pages: Arc<Pages>,
         metrics: SelfMetrics,
         started: Instant,
+        reload: mpsc::Sender<ReloadRequest>,
     ) -> Self {
         let live = Live::new(metrics.clone());
-        Self { telemetry_path, sources, pages, metrics, live, readiness: Readiness::new(started) }
+        Self { telemetry_path, sources, pages, metrics, live, readiness: Readiness::new(started), reload }
     }
 
     /// Answers one request, whose body is not read, and counts it.
-    pub fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+    pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         let handler = match request.uri().path() {
             path if path == self.telemetry_path => "metrics",
             "/" => "landing",
             "/-/healthy" => "healthy",
             "/-/ready" => "ready",
+            "/-/reload" => "reload",
             _ => "other",
         };
         let mut response = match (handler, request.method()) {
             ("other", _) => text(StatusCode::NOT_FOUND, "no such page; the front page is /\n"),
+            ("reload", &Method::POST) => self.reload().await,
+            ("reload", _) => not_allowed("POST"),
             ("metrics", &Method::GET | &Method::HEAD) => self.metrics(request),
             ("landing", &Method::GET | &Method::HEAD) => self.landing(),
             ("ready", &Method::GET | &Method::HEAD) => self.ready(),
             (_, &Method::GET | &Method::HEAD) => text(StatusCode::OK, "healthy\n"),
-            _ => {
-                let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD work here\n");
-                set(&mut response, ALLOW, "GET, HEAD");
-                response
-            }
+            _ => not_allowed("GET, HEAD"),
         };
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
         let length = hyper::body::Body::size_hint(response.body()).lower();
@@ -120,6 +124,18 @@ impl Site {
         response
     }
 
+    async fn reload(&self) -> Response<Body> {
+        let (request, answer) = oneshot::channel();
+        let outcome = match self.reload.try_send(request) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err("the exporter is stopping".to_owned())),
+            Err(_) => Err("another reload is under way".to_owned()),
+        };
+        match outcome {
+            Ok(()) => text(StatusCode::OK, "reloaded\n"),
+            Err(problems) => text(StatusCode::INTERNAL_SERVER_ERROR, problems + "\n"),
+        }
+    }
+
     fn ready(&self) -> Response<Body> {
         let awaited = self.readiness.awaited(&self.sources.borrow(), Instant::now());
         if awaited.is_empty() {
@@ -131,6 +147,12 @@ impl Site {
             format!("waiting for the first listing of repositories of {}\n", awaited.join(", ")),
         )
     }
+}
+
+fn not_allowed(methods: &str) -> Response<Body> {
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {methods} work here\n"));
+    set(&mut response, ALLOW, methods);
+    response
 }
 
 fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {

@@ -1,8 +1,10 @@
 //! The exporter's own metrics, `container_registry_exporter_*`, in a registry of the `prometheus` crate.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::{Collector as _, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
     CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
@@ -221,6 +223,33 @@ impl SelfMetrics {
         SourceMetrics { families: Arc::clone(f), source: name.clone() }
     }
 
+    /// Drops every series of a source that is no longer configured.
+    pub fn forget(&self, source: &SourceName) {
+        let f = &self.families;
+        for counters in [&f.polls, &f.poll_failures, &f.api_requests, &f.api_retries, &f.api_throttled] {
+            forget(counters, source);
+        }
+        for counters in [&f.tag_listings, &f.tag_listings_skipped, &f.tag_listing_failures, &f.duplicates] {
+            forget(counters, source);
+        }
+        for gauges in
+            [&f.poll_duration, &f.poll_interval, &f.poll_last_success, &f.credentials_expiry, &f.clock_skew]
+        {
+            forget(gauges, source);
+        }
+        for gauges in [
+            &f.listing_total_mismatch,
+            &f.tag_listings_pending,
+            &f.series,
+            &f.series_withheld,
+            &f.series_limit,
+        ] {
+            forget(gauges, source);
+        }
+        forget(&f.api_request_duration, source);
+        forget(&f.api_wait, source);
+    }
+
     /// Notes an attempt to load the configuration, at `now`.
     pub fn config_loaded(&self, successful: bool, now: Timestamp) {
         self.families.config_last_reload_successful.set(i64::from(successful));
@@ -376,6 +405,18 @@ fn opts(name: &str, help: &str) -> Opts {
 fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
     registry.register(Box::new(collector.clone())).expect(VALID);
     collector
+}
+
+/// Removes the series of `source` from a family.
+fn forget<B: MetricVecBuilder>(family: &MetricVec<B>, source: &SourceName) {
+    for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
+        let labels: HashMap<&str, &str> =
+            metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+        if labels.get("source") == Some(&source.as_str()) {
+            // It was there a moment ago, and if it is not any more, so much the better.
+            let _ = family.remove(&labels);
+        }
+    }
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {

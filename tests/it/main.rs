@@ -5,5 +5,6 @@
 
 mod config;
 mod exposition;
+mod reload;
 mod scheduler;
 mod server;
