@@ -1,5 +1,6 @@
 //! Puts the stages together and keeps them together: the commands, from their start to their exit code.
 
+pub mod check;
 pub mod demo;
 pub mod once;
 pub mod sources;

@@ -36,7 +36,11 @@ pub enum Command {
     /// Run the exporter (what happens without a command, too)
     Serve,
     /// Load and validate the configuration; print ok or every problem
-    Check,
+    Check {
+        /// Also read the first page of every listing of every source, and say what polling it will cost
+        #[arg(long)]
+        live: bool,
+    },
     /// Poll every source once and print the metrics
     Once {
         /// Write the metrics to FILE, atomically, instead of stdout
@@ -203,7 +207,7 @@ mod tests {
     fn flags_stand_before_or_after_the_command() {
         for arguments in [["--log.level", "debug", "check"], ["check", "--log.level", "debug"]] {
             let cli = parse_with(&arguments, &[]).unwrap();
-            assert_eq!((cli.command, cli.log_level), (Command::Check, Level::DEBUG));
+            assert_eq!((cli.command, cli.log_level), (Command::Check { live: false }, Level::DEBUG));
         }
     }
 

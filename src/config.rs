@@ -102,6 +102,23 @@ impl Cloud {
         }
     }
 
+    /// What kind of credential is used and where it comes from, for people.
+    pub fn credential(&self) -> String {
+        match self {
+            Self::Swr(swr) => match &swr.auth {
+                SwrAuth::AccessKey { access_key, security_token, .. } => {
+                    let kind = if security_token.is_some() { "temporary access key" } else { "access key" };
+                    format!("{kind} from {}", access_key.place())
+                }
+                SwrAuth::Password { account, username, password } => {
+                    format!("password of {username} in account {account}, from {}", password.place())
+                }
+                SwrAuth::Token(file) => format!("token from {}", file.place()),
+            },
+            Self::Ncr(ncr) => format!("access key from {}", ncr.access_key.place()),
+        }
+    }
+
     /// The listings of shared repositories to read.
     pub fn shared(&self) -> &[Center] {
         match self {

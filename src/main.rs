@@ -1,10 +1,11 @@
 //! The program: reads the command line, starts the log and the runtime, and turns the outcome into an exit code.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use container_registry_exporter::app::{self, AppError, demo, once};
+use container_registry_exporter::app::{self, AppError, check, demo, once};
 use container_registry_exporter::cli::{self, Cli, Command};
 use container_registry_exporter::config::Config;
 use container_registry_exporter::telemetry::logging;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         _ => match Config::load(&cli.config_file, &environment) {
             Ok(config) => Some(config),
             Err(error) => {
-                eprintln!("{error}");
+                say(io::stderr(), &error.to_string());
                 return ExitCode::from(2);
             }
         },
@@ -59,7 +60,19 @@ async fn run(
     started: Instant,
 ) -> Result<ExitCode, AppError> {
     match (&cli.command, config) {
-        (Command::Check, _) => println!("ok"),
+        (Command::Check { live }, Some(config)) => {
+            if let Err(error) = check::set_up(&config) {
+                say(io::stderr(), &logging::chain(&error));
+                return Ok(ExitCode::from(2));
+            }
+            if !live {
+                say(io::stdout(), "ok");
+                return Ok(ExitCode::SUCCESS);
+            }
+            let (report, good) = check::live(&config).await?;
+            say(io::stdout(), report.trim_end());
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         (Command::Once { output, timeout }, Some(config)) => {
             if once::run(config, output.clone(), *timeout).await? == once::Outcome::Failed {
                 return Ok(ExitCode::FAILURE);
@@ -72,4 +85,9 @@ async fn run(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line. A reader that has gone is no reason to fail.
+fn say(mut to: impl Write, text: &str) {
+    let _ = writeln!(to, "{text}");
 }

@@ -132,7 +132,8 @@ pub fn source(
     Ok(Source::new(config, info, provider, metrics))
 }
 
-fn provider(
+/// The way to a source's cloud.
+pub fn provider(
     config: &SourceConfig,
     guards: &Guards,
     metrics: &SelfMetrics,
@@ -149,7 +150,8 @@ fn source_metrics(config: &SourceConfig, metrics: &SelfMetrics) -> SourceMetrics
     metrics.source(&config.name, &collectors(config), config.poll.interval)
 }
 
-fn info(config: &SourceConfig) -> SourceInfo {
+/// What does not change about a source while it runs.
+pub fn info(config: &SourceConfig) -> SourceInfo {
     let (provider, region, endpoint) = match &config.cloud {
         Cloud::Swr(swr) => ("swr", &swr.region, &swr.endpoint),
         Cloud::Ncr(ncr) => ("ncr", &ncr.region, &ncr.endpoint),

@@ -125,13 +125,24 @@ impl Guard {
 /// One poll: how long it may take, and which credential it has found to be good.
 pub struct Poll {
     deadline: Option<Instant>,
+    first_pages: bool,
     proven: Mutex<Option<Arc<Guard>>>,
 }
 
 impl Poll {
     /// A poll that begins now and must end by `deadline`.
     pub fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, proven: Mutex::new(None) }
+        Self { deadline, first_pages: false, proven: Mutex::new(None) }
+    }
+
+    /// A poll that reads only the first page of every listing.
+    pub fn of_first_pages(deadline: Option<Instant>) -> Self {
+        Self { first_pages: true, ..Self::new(deadline) }
+    }
+
+    /// Whether only the first page of every listing is wanted.
+    pub fn first_pages(&self) -> bool {
+        self.first_pages
     }
 
     /// When it must end.

@@ -10,6 +10,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::{ApiError, Cause};
+use super::guard::Poll;
 use crate::telemetry::Reason;
 
 /// Walks of one listing before it fails.
@@ -77,9 +78,12 @@ pub type Key<'a> = (&'a str, &'a str);
 
 /// Reads a listing from its page at `start` to its end, as often as it takes to get it whole.
 ///
+/// Where `poll` wants only first pages the rest of the listing counts as mismatch.
+///
 /// `fetch` reads the page at an offset, or of a number, with a page size. `incomplete` makes the error for a listing
 /// that did not become whole.
 pub async fn walk<T, F>(
+    poll: &Poll,
     sizes: &PageSizes,
     start: u64,
     fetch: impl Fn(u64, Option<u32>) -> F,
@@ -94,7 +98,7 @@ where
         let walk = loop {
             let size = sizes.current();
             let smaller = sizes.smaller(size);
-            match Walk::read(size, smaller.is_some(), start, &fetch, key).await {
+            match Walk::read(poll, size, smaller.is_some(), start, &fetch, key).await {
                 Ok(walk) => break walk,
                 // Walks that run side by side and fail alike take one step together.
                 Err(Stop::PageSize(_) | Stop::Short) if let Some(smaller) = smaller => {
@@ -106,7 +110,7 @@ where
                 }
             }
         };
-        if walk.is_complete() || last.is_some_and(|last| walk.confirms(&last, key)) {
+        if walk.is_complete() || poll.first_pages() || last.is_some_and(|last| walk.confirms(&last, key)) {
             return Ok(walk.into_listing());
         }
         last = Some(walk);
@@ -138,6 +142,7 @@ struct Walk<T> {
 
 impl<T> Walk<T> {
     async fn read<F>(
+        poll: &Poll,
         size: Option<u32>,
         smaller: bool,
         start: u64,
@@ -175,6 +180,7 @@ impl<T> Walk<T> {
             }
             walk.rows.extend(page.rows);
             match page.next {
+                _ if poll.first_pages() => break,
                 Next::End => break,
                 Next::At(next) if next <= at => walk.broken = Some("the next page is not further on"),
                 Next::At(next) => at = next,
@@ -289,7 +295,7 @@ mod tests {
             asked.borrow_mut().push((at, size));
             answers.borrow_mut().pop_front().expect("one request too many")
         };
-        let listing = walk(&sizes, 0, fetch, |row: &String| ("", row), error).await;
+        let listing = walk(&Poll::new(None), &sizes, 0, fetch, |row: &String| ("", row), error).await;
         assert!(answers.borrow().is_empty(), "one request too few");
         (listing, asked.into_inner())
     }
@@ -307,6 +313,15 @@ mod tests {
         let (listing, asked) = walk_over(whole()).await;
         assert_eq!(rows(listing), "abcde");
         assert_eq!(asked, [(0, Some(4)), (4, Some(4))]);
+    }
+
+    #[tokio::test]
+    async fn reads_no_more_than_the_first_page_where_that_is_all_that_is_wanted() {
+        let sizes = PageSizes::new(&SIZES);
+        let fetch = async |_, _| Ok(page(&["b", "a", "d", "c"], Some(9), Next::At(4)));
+        let poll = Poll::of_first_pages(None);
+        let listing = walk(&poll, &sizes, 0, fetch, |row: &String| ("", row), error).await.unwrap();
+        assert_eq!((listing.rows.concat().as_str(), listing.mismatch), ("abcd", 5));
     }
 
     #[tokio::test]
@@ -377,7 +392,8 @@ mod tests {
     #[tokio::test]
     async fn a_listing_without_end_fails_at_once() {
         let fetch = async |at: u64, _| Ok(Page { rows: vec![at], total: Some(4), next: Next::At(at + 1) });
-        let listing = walk(&PageSizes::new(&[Some(1)]), 0, fetch, |_: &u64| ("", ""), error).await;
+        let listing =
+            walk(&Poll::new(None), &PageSizes::new(&[Some(1)]), 0, fetch, |_: &u64| ("", ""), error).await;
         assert_eq!(listing.unwrap_err().reason(), Reason::Incomplete);
     }
 
@@ -422,8 +438,8 @@ mod tests {
                 let next = if end < count { Next::At(end as u64) } else { Next::End };
                 Ok(Page { rows: names[start..end].to_vec(), total: Some(count as u64), next })
             };
-            let sizes = PageSizes::new(sizes);
-            let walk = walk(&sizes, 0, fetch, |row: &String| ("", row), error);
+            let (poll, sizes) = (Poll::new(None), PageSizes::new(sizes));
+            let walk = walk(&poll, &sizes, 0, fetch, |row: &String| ("", row), error);
             let listing = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(walk).unwrap();
             prop_assert_eq!(listing, Listing { rows: names.clone(), duplicates: 0, mismatch: 0 });
         }

@@ -129,7 +129,8 @@ fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secr
         return None;
     }
     if table.has(name) {
-        return table.text(name).map(|text| Secret::from_value(SecretString::from(text)));
+        let place = table.path_of(name);
+        return table.text(name).map(|text| Secret::from_value(SecretString::from(text), place));
     }
     let path = surroundings.directory.join(table.text(&name_file)?);
     let secret = Secret::from_file(&path);

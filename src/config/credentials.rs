@@ -74,7 +74,14 @@ pub(super) fn huawei(
     if let Some(address) = variable("IAM_ENDPOINT") {
         found.iam_endpoint = Some(found_address(address, "HUAWEICLOUD_SDK_IAM_ENDPOINT"));
     }
-    Ok((SwrAuth::AccessKey { access_key, secret_key, security_token: token.map(secret) }, found))
+    Ok((
+        SwrAuth::AccessKey {
+            access_key,
+            secret_key,
+            security_token: token.map(|token| secret(token, "the place of the key")),
+        },
+        found,
+    ))
 }
 
 /// `NCLOUD_*`, then `~/.ncloud/configure`, as <https://github.com/NaverCloudPlatform/ncloud-sdk-go-v2> does.
@@ -109,8 +116,8 @@ const NO_NAVER_KEY: &str = "no credential found; set access_key and secret_key (
     NCLOUD_SECRET_ACCESS_KEY (or NCLOUD_SECRET_KEY), or ncloud_access_key_id and ncloud_secret_access_key in \
     ~/.ncloud/configure";
 
-fn secret(text: &str) -> Secret {
-    Secret::from_value(SecretString::from(text))
+fn secret(text: &str, place: &str) -> Secret {
+    Secret::from_value(SecretString::from(text), place.to_owned())
 }
 
 fn found_address(address: &str, origin: &str) -> FoundAddress {
@@ -125,7 +132,9 @@ fn pair(
     secret_name: &str,
 ) -> Result<(Secret, Secret), String> {
     match (access_key, secret_key) {
-        (Some(access_key), Some(secret_key)) => Ok((secret(access_key), secret(secret_key))),
+        (Some(access_key), Some(secret_key)) => {
+            Ok((secret(access_key, access_name), secret(secret_key, secret_name)))
+        }
         (None, Some(_)) => Err(format!("{access_name} is missing; it goes together with {secret_name}")),
         (Some(_), None) => Err(format!("{secret_name} is missing; it goes together with {access_name}")),
         (None, None) => {

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 pub struct Secret(Arc<Origin>);
 
 enum Origin {
-    Value(SecretString),
+    Value { value: SecretString, place: String },
     File { path: PathBuf, last: Mutex<Option<Read>> },
 }
 
@@ -33,13 +33,21 @@ const LONGEST: u64 = 64 * 1024;
 
 impl Secret {
     /// A secret that stands in the configuration or in an environment variable.
-    pub fn from_value(value: SecretString) -> Self {
-        Self(Arc::new(Origin::Value(value)))
+    pub fn from_value(value: SecretString, place: String) -> Self {
+        Self(Arc::new(Origin::Value { value, place }))
     }
 
     /// A secret in a file; nothing is read yet.
     pub fn from_file(path: &Path) -> Self {
         Self(Arc::new(Origin::File { path: path.to_owned(), last: Mutex::new(None) }))
+    }
+
+    /// Where it comes from: a key of the configuration, an environment variable, a file.
+    pub fn place(&self) -> String {
+        match &*self.0 {
+            Origin::Value { place, .. } => place.clone(),
+            Origin::File { path, .. } => path.display().to_string(),
+        }
     }
 
     /// The secret as it is now. A file is read again when it was written or replaced; one trailing newline is dropped.
@@ -48,7 +56,7 @@ impl Secret {
     /// the path and the cure, not the content.
     pub fn read(&self) -> io::Result<SecretString> {
         let (path, last) = match &*self.0 {
-            Origin::Value(value) => return Ok(value.clone()),
+            Origin::Value { value, .. } => return Ok(value.clone()),
             Origin::File { path, last } => (path, last),
         };
         read_changed(path, last).map_err(|e| {
@@ -116,7 +124,9 @@ fn content(file: File) -> io::Result<String> {
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         match (&*self.0, &*other.0) {
-            (Origin::Value(a), Origin::Value(b)) => a.expose_secret() == b.expose_secret(),
+            (Origin::Value { value: a, .. }, Origin::Value { value: b, .. }) => {
+                a.expose_secret() == b.expose_secret()
+            }
             (Origin::File { path: a, .. }, Origin::File { path: b, .. }) => a == b,
             _ => false,
         }
@@ -126,7 +136,7 @@ impl PartialEq for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
-            Origin::Value(_) => f.write_str("Secret(…)"),
+            Origin::Value { place, .. } => write!(f, "Secret(from {place})"),
             Origin::File { path, .. } => write!(f, "Secret(from {})", path.display()),
         }
     }
@@ -192,7 +202,7 @@ mod tests {
         let (_directory, path) = file(b"hunter2");
         let from_file = Secret::from_file(&path);
         from_file.read().unwrap();
-        let shown = format!("{:?} {from_file:?}", Secret::from_value("hunter2".into()));
+        let shown = format!("{:?} {from_file:?}", Secret::from_value("hunter2".into(), "here".to_owned()));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -90,7 +90,7 @@ impl Ncr {
             Ok(Page { rows: page.rows, total: page.count, next })
         };
         let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
-        client::walk(sizes, 1, fetch, key, incomplete).await
+        client::walk(poll, sizes, 1, fetch, key, incomplete).await
     }
 
     /// The address of `path` below the endpoint.

@@ -88,7 +88,7 @@ impl Swr {
             Ok(Page { rows, total, next })
         };
         let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
-        client::walk(sizes, 0, fetch, key, incomplete).await
+        client::walk(poll, sizes, 0, fetch, key, incomplete).await
     }
 
     async fn list_repositories(

@@ -1,0 +1,163 @@
+//! `check --live`: whether every source can be read, with which credential, and what polling it will cost.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::AppError;
+use super::sources::{info, provider};
+use crate::client::{ApiError, Guards, Poll};
+use crate::config::{Cloud, Config, SourceConfig};
+use crate::exposition::limit::{Selection, select};
+use crate::inventory::{Entry, Inventory, Repositories, Repository, SharedRepository, Tag, TagSet};
+use crate::provider::{Provider, RepositoryListing};
+use crate::telemetry::logging::chain;
+use crate::telemetry::self_metrics::SelfMetrics;
+
+/// Rows on a full page of each cloud's lists of repositories, and of tags.
+const LIST_PAGE: (u64, u64) = (1000, 100);
+const TAGS_PAGE: u64 = 100;
+
+/// Makes everything that the sources need to run, without sending anything.
+///
+/// Errors: a source cannot be set up.
+pub fn set_up(config: &Config) -> Result<(), AppError> {
+    let metrics = SelfMetrics::new();
+    config.sources.iter().try_for_each(|config| provider(config, &Guards::default(), &metrics).map(drop))
+}
+
+/// Reads the first page of every listing of every source. The report for people, and whether all could be read.
+///
+/// Errors: a source cannot be set up.
+pub async fn live(config: &Config) -> Result<(String, bool), AppError> {
+    let (metrics, guards) = (SelfMetrics::new(), Guards::default());
+    let mut sources = Vec::new();
+    for config in &config.sources {
+        sources.push((config, provider(config, &guards, &metrics)?));
+    }
+    let previews = join_all(sources.iter().map(|(config, provider)| preview(config, &**provider))).await;
+    let mut report = String::new();
+    let mut good = true;
+    for ((config, _), preview) in sources.iter().zip(previews) {
+        good &= preview.is_ok();
+        describe(&mut report, config, &preview);
+    }
+    Ok((report, good))
+}
+
+/// What the first pages tell of a source.
+struct Preview {
+    listing: RepositoryListing,
+    shared: Vec<SharedRepository>,
+    shared_mismatch: i64,
+    /// The tags of one of the repositories.
+    tags: Vec<Tag>,
+}
+
+async fn preview(config: &SourceConfig, provider: &dyn Provider) -> Result<Preview, ApiError> {
+    let poll = Poll::of_first_pages(None);
+    let mut listing = provider.repositories(&poll).await?;
+    let mut preview = Preview {
+        listing: RepositoryListing::default(),
+        shared: Vec::new(),
+        shared_mismatch: 0,
+        tags: Vec::new(),
+    };
+    for center in config.cloud.shared() {
+        let shared = provider.shared_repositories(&poll, *center).await?;
+        preview.shared.extend(shared.rows);
+        preview.shared_mismatch += shared.mismatch;
+    }
+    listing.rows.retain(|r| config.repositories.keeps_repository(&r.organization, &r.name));
+    if let Some(repository) = listing.rows.first().filter(|_| config.tags.enabled) {
+        preview.tags = provider.tags(&poll, repository).await?.listing.rows;
+    }
+    preview.listing = listing;
+    Ok(preview)
+}
+
+fn describe(report: &mut String, config: &SourceConfig, preview: &Result<Preview, ApiError>) {
+    let outcome = match preview {
+        Ok(preview) => {
+            let repositories = preview.repositories();
+            let (full, unchanged) = preview.calls(config);
+            let series = preview.series(config);
+            format!(
+                "ok\n  repositories: {repositories}\n  API calls: {full} for a full poll, {unchanged} for one \
+                 without changes\n  series: ≈ {series}\n"
+            )
+        }
+        Err(error) => format!("failed\n  reason: {}\n  error: {}\n", error.reason().as_str(), chain(error)),
+    };
+    let (name, credential) = (&config.name, config.cloud.credential());
+    writeln!(report, "{name}: {outcome}  credential: {credential}").expect("writing to a string cannot fail");
+}
+
+impl Preview {
+    fn repositories(&self) -> u64 {
+        self.listing.listed.saturating_add_signed(self.listing.mismatch)
+    }
+
+    /// API calls of a poll that reads everything, and of one in which nothing changed.
+    fn calls(&self, config: &SourceConfig) -> (u64, u64) {
+        let rest = |mismatch: i64, page: u64| u64::try_from(mismatch).unwrap_or(0).div_ceil(page);
+        let lists = match &config.cloud {
+            Cloud::Swr(swr) if !swr.watch.is_empty() => swr.watch.len() as u64,
+            Cloud::Swr(swr) => {
+                swr.organizations.len().max(1) as u64 + rest(self.listing.mismatch, LIST_PAGE.0)
+            }
+            Cloud::Ncr(ncr) => {
+                let registries = self.listing.organizations.as_ref().map_or(0, Vec::len) as u64;
+                u64::from(ncr.registries.is_empty()) + registries + rest(self.listing.mismatch, LIST_PAGE.1)
+            }
+        };
+        let shared = config.cloud.shared().len() as u64 + rest(self.shared_mismatch, LIST_PAGE.0);
+        if !config.tags.enabled {
+            return (lists + shared, lists + shared);
+        }
+        let pages = |r: &Repository| r.images.unwrap_or(1).div_ceil(TAGS_PAGE).max(1);
+        let tags = self.scaled(self.listing.rows.iter().map(pages).sum());
+        let sweeps = config.tags.full_sweep.as_secs().div_ceil(config.poll.interval.as_secs().max(1)).max(1);
+        (lists + shared + tags, lists + shared + tags.div_ceil(sweeps))
+    }
+
+    /// Series that the first pages make, in proportion for the whole.
+    fn series(&self, config: &SourceConfig) -> u64 {
+        let newest = config.tags.newest.unwrap_or(usize::MAX);
+        let sample = self.tags.first().cloned().unwrap_or_default();
+        let entry = |repository: &Repository| {
+            let images =
+                repository.images.map_or(self.tags.len(), |n| usize::try_from(n).unwrap_or(usize::MAX));
+            let tag = |n: usize| Tag { name: n.to_string().into(), ..sample.clone() };
+            let newest = (0..images.min(newest)).map(tag).collect();
+            let tags = TagSet { images: Some(1), last_push: sample.updated, newest };
+            let tags = config.tags.enabled.then(|| Arc::new(tags));
+            Entry { repository: Arc::new(repository.clone()), tags }
+        };
+        let inventory = Inventory {
+            source: Arc::new(info(config)),
+            up: Some(true),
+            repositories: Some(Arc::new(Repositories {
+                listed: self.listing.listed,
+                measured: matches!(config.cloud, Cloud::Swr(_)),
+                organizations: self.listing.organizations.clone(),
+                entries: self.listing.rows.iter().map(entry).collect(),
+            })),
+            shared: Some(self.shared.clone().into()),
+        };
+        // By level: of the source and its organizations, and of rows.
+        let served = select(&inventory, None, &Selection::default()).counts().served;
+        let limit = config.series_limit.unwrap_or(u64::MAX);
+        let (fixed, of_rows) = served.split_at(2);
+        (fixed.iter().sum::<u64>() + self.scaled(of_rows.iter().sum())).min(limit)
+    }
+
+    /// A figure of the rows of the first pages in proportion to all rows.
+    fn scaled(&self, figure: u64) -> u64 {
+        match self.listing.listed {
+            0 => figure,
+            listed => figure.saturating_mul(self.repositories()).div_ceil(listed),
+        }
+    }
+}
