@@ -12,7 +12,7 @@ pub mod retry;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{DATE, HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -179,7 +179,8 @@ impl ApiClient {
             Err(error) => return (None, Err(connection::cause(error))),
         };
         let status = response.status().as_u16();
-        if let Some(skew) = clock_skew(response.headers(), SystemTime::now()) {
+        let skew = retry::clock_skew(response.headers(), SystemTime::now());
+        if let Some(skew) = skew {
             self.metrics.clock_skew(skew);
         }
         let good = response.status().is_success();
@@ -194,6 +195,7 @@ impl ApiClient {
                 let secrets: Vec<&str> =
                     secrets.chain(body_secret.as_ref().map(ExposeSecret::expose_secret)).collect();
                 let refusal = (self.classify)(status, &body.unwrap_or_default()).clean(&secrets);
+                let refusal = refusal.blame_clock(skew);
                 let retry_after = retry::retry_after(response.headers(), SystemTime::now());
                 Err(Cause::Refused { refusal, retry_after })
             }
@@ -252,13 +254,4 @@ async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// This machine's clock minus the answer's `Date`, in seconds.
-fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
-    let date = retry::http_date(headers.get(DATE)?.to_str().ok()?)?;
-    Some(match now.duration_since(date) {
-        Ok(ahead) => ahead.as_secs_f64(),
-        Err(behind) => -behind.duration().as_secs_f64(),
-    })
 }

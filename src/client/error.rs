@@ -144,6 +144,30 @@ impl Refusal {
     }
 }
 
+/// Clocks that differ by less than this many seconds make no signature invalid: NAVER allows five minutes, Huawei
+/// fifteen.
+const HARMLESS_SKEW_SECONDS: f64 = 120.0;
+
+impl Refusal {
+    /// Adds to a refused credential that this machine's clock is off, if it is by `skew` seconds: a signature carries
+    /// its time.
+    #[must_use]
+    pub fn blame_clock(mut self, skew: Option<f64>) -> Self {
+        let skew =
+            skew.filter(|skew| self.reason == Reason::Unauthorized && skew.abs() > HARMLESS_SKEW_SECONDS);
+        if let Some(skew) = skew {
+            let side = if skew > 0.0 { "ahead of" } else { "behind" };
+            let message = self.message.unwrap_or_default();
+            let separator = if message.is_empty() { "" } else { "; " };
+            let seconds = skew.abs();
+            self.message = Some(format!(
+                "{message}{separator}this machine's clock is {seconds:.0} s {side} the API's, set it right"
+            ));
+        }
+        self
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}", self.status)?;
@@ -177,6 +201,13 @@ mod tests {
         let secret = "s".repeat(400);
         let cleaned = refusal(&format!("x-security-token:{secret}|x-sdk-date")).clean(&["", &secret]);
         assert_eq!(cleaned.message.as_deref(), Some("x-security-token:[redacted]|x-sdk-date"));
+    }
+
+    #[test]
+    fn names_the_clock_where_it_may_be_the_cause() {
+        let of = |skew| refusal("bad signature").blame_clock(Some(skew)).message.unwrap();
+        assert_eq!(of(-400.4), "bad signature; this machine's clock is 400 s behind the API's, set it right");
+        assert_eq!(of(60.0), "bad signature");
     }
 
     #[test]

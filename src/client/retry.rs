@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use super::error::Cause;
 
@@ -45,6 +45,15 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     }
 }
 
+/// This machine's clock minus the answer's `Date`, in seconds.
+pub fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
+    let date = http_date(headers.get(DATE)?.to_str().ok()?)?;
+    Some(match now.duration_since(date) {
+        Ok(ahead) => ahead.as_secs_f64(),
+        Err(behind) => -behind.duration().as_secs_f64(),
+    })
+}
+
 /// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(text: &str) -> Option<SystemTime> {
     let zoned = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
@@ -82,6 +91,14 @@ mod tests {
     fn does_not_repeat_what_a_repetition_cannot_mend() {
         assert_eq!(delay(&refused(false, None), &mut delays()), None);
         assert_eq!(delay(&Cause::TooLarge(1), &mut delays()), None);
+    }
+
+    #[test]
+    fn the_clock_is_ahead_or_behind() {
+        let headers = HeaderMap::from_iter([(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap())]);
+        let skew = |now: &str| clock_skew(&headers, http_date(now).unwrap()).unwrap().round().to_string();
+        assert_eq!(skew("Sun, 06 Nov 1994 08:50:37 GMT"), "60");
+        assert_eq!(skew("Sun, 06 Nov 1994 08:48:37 GMT"), "-60");
     }
 
     #[test]
