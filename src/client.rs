@@ -161,7 +161,7 @@ impl ApiClient {
             (None, Err(Cause::Timeout(format!("{whose} ({:.1?})", end - sent))))
         });
         self.metrics.request(call.operation, status, sent.elapsed());
-        self.judge(poll, &signed.guard, signed.guarded, probe.is_some(), status, &outcome);
+        self.judge(poll, &signed.guard, signed.guarded, probe.is_some(), status, &outcome)?;
         outcome
     }
 
@@ -205,6 +205,8 @@ impl ApiClient {
 
     /// Draws from an answer what it says about the credential and the pace; `alone` says that the request was the
     /// poll's first.
+    ///
+    /// Errors: the credential is refused, and when it may be tried again.
     fn judge(
         &self,
         poll: &Poll,
@@ -213,13 +215,14 @@ impl ApiClient {
         alone: bool,
         status: Option<u16>,
         outcome: &Result<Answer, Cause>,
-    ) {
+    ) -> Result<(), Cause> {
         match outcome {
             Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Unauthorized => {
                 if guarded {
                     guard.refuse(refusal.to_string());
+                    guard.check()?;
                 }
-                return;
+                return Ok(());
             }
             Err(Cause::Refused { refusal, retry_after }) if refusal.reason == Reason::Throttled => {
                 self.metrics.throttled();
@@ -230,6 +233,7 @@ impl ApiClient {
         if status.is_some() {
             poll.prove(guard, alone);
         }
+        Ok(())
     }
 }
 
