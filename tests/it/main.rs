@@ -6,6 +6,12 @@
 mod check_live;
 mod config;
 mod exposition;
+mod layering;
+mod lifecycle;
+mod once;
+mod program;
+mod prometheus;
+mod readme;
 mod reload;
 mod scheduler;
 mod server;

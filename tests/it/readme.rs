@@ -1,0 +1,62 @@
+//! The README names what there is, and nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use container_registry_exporter::exposition::families::FAMILIES;
+use container_registry_exporter::telemetry::Reason;
+use regex::Regex;
+
+fn readme() -> String {
+    fs::read_to_string("README.md").unwrap()
+}
+
+/// All that a regular expression's first group finds.
+fn all(pattern: &str, text: &str) -> BTreeSet<String> {
+    let pattern = Regex::new(pattern).unwrap();
+    pattern.captures_iter(text).map(|captures| captures[1].to_owned()).collect()
+}
+
+/// The exporter's own families. Those of which no series exists are not gathered, so they are read from the table that
+/// makes them: a name, then a help text.
+fn own_families() -> BTreeSet<String> {
+    let table = fs::read_to_string("src/telemetry/self_metrics.rs").unwrap();
+    let mut names = all(r#""([a-z_]+)",\s+"[A-Z]"#, &table);
+    names.extend(all(r#"let name = "([a-z_]+)";"#, &table));
+    // The fields of the table's struct, and `build_info`, which needs none.
+    let fields = table.split("struct Families {").nth(1).unwrap().split('}').next().unwrap();
+    assert_eq!(names.len(), fields.trim().lines().count() + 1, "{names:?}");
+    names.into_iter().map(|name| format!("container_registry_exporter_{name}")).collect()
+}
+
+#[test]
+fn the_metrics_table_is_complete_and_names_nothing_else() {
+    let mut families = own_families();
+    families.extend(FAMILIES.iter().map(|family| family.name.to_owned()));
+    let rows = all(r"(?m)^\| `(container_registry_[a-z_]+)` \|", &readme());
+    assert_eq!(rows, families);
+    for name in all(r"\b(container_registry_[a-z_]+)", &readme()) {
+        assert!(families.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn every_reason_has_a_row_in_their_order() {
+    let text = readme();
+    let pattern = Regex::new(r"(?m)^\| `([a-z_]+)` \|").unwrap();
+    let start = text.find("| Reason |").expect("the table of reasons");
+    let table = text[start..].split("\n\n").next().unwrap();
+    let rows: Vec<_> = pattern.captures_iter(table).map(|captures| captures[1].to_owned()).collect();
+    assert_eq!(rows, Reason::ALL.map(Reason::as_str));
+}
+
+#[test]
+fn every_key_of_the_example_is_explained() {
+    let example = fs::read_to_string("config.example.toml").unwrap();
+    let keys = all(r"(?:^|\n#?|[{,] )([a-z_]+) = ", &example);
+    assert!(keys.len() > 40, "{keys:?}");
+    let text = readme();
+    for key in keys {
+        assert!(text.contains(&format!("`{key}`")), "{key}");
+    }
+}
