@@ -10,15 +10,19 @@ use super::*;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Client, Response};
+use reqwest::{Client, ClientBuilder, Response};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 fn client() -> Client {
-    // Loopback needs no authorities, and reading the system's may fail.
+    client_builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+fn client_builder() -> ClientBuilder {
+    // A second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let redirects = reqwest::redirect::Policy::none();
-    Client::builder().no_proxy().tls_certs_only([]).redirect(redirects).build().unwrap()
+    // Loopback needs no authorities, and reading the system's may fail.
+    Client::builder().no_proxy().tls_certs_only([])
 }
 
 /// A group with `busybox` (three tags) and `team/app` (one tag).

@@ -111,7 +111,7 @@ async fn swr_lists_both_sides_of_sharing() {
 async fn compresses_for_those_who_ask() {
     let simulator = Simulator::start(small_world()).await.unwrap();
     let headers = signed_headers(&simulator, "/v2/manage/repos", keys::SWR_SECRET_KEY, Timestamp::now());
-    let response = Client::builder().no_proxy().no_gzip().tls_certs_only([]).build().unwrap();
+    let response = client_builder().no_gzip().build().unwrap();
     let response = response.get(format!("{}/v2/manage/repos", simulator.swr_url())).headers(headers);
     let response = response.header("accept-encoding", "gzip").send().await.unwrap();
     assert_eq!(response.headers()["content-encoding"], "gzip");
