@@ -63,7 +63,8 @@ fn section(html: &mut String, name: &SourceName, source: &Source, pages: &Pages,
     for collector in &status.collectors {
         last_success(html, collector, now);
     }
-    if let Some(next_poll) = status.next_poll {
+    // While it runs, the time of the next poll is that of this one.
+    if let Some(next_poll) = status.next_poll.filter(|_| !status.polling) {
         time_row(html, "Next poll", next_poll, now);
     }
     for (collector, failure) in
