@@ -104,6 +104,16 @@ fn every_module_has_a_place_in_the_order() {
 }
 
 #[test]
+fn the_first_page_lists_the_modules_in_this_order() {
+    let listed = Regex::new(r"(?m)^//! - \[`(\w+)`\]").unwrap();
+    let text = fs::read_to_string("src/lib.rs").unwrap();
+    let listed: Vec<_> = listed.captures_iter(&text).map(|captures| captures[1].to_owned()).collect();
+    let declared = |module: &&str| text.contains(&format!("pub mod {module};"));
+    let expected: Vec<_> = ORDER.into_iter().filter(declared).filter(|m| *m != "simulator").collect();
+    assert_eq!(listed, expected);
+}
+
+#[test]
 fn violations_are_found() {
     let at = |path: &str| path.split("::").map(str::to_owned).collect::<Vec<_>>();
     for (module, line) in [
