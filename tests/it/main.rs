@@ -6,6 +6,8 @@
 mod check_live;
 mod config;
 mod exposition;
+mod faults;
 mod reload;
 mod scheduler;
 mod server;
+mod support;
