@@ -7,6 +7,7 @@ mod check_live;
 mod config;
 mod exposition;
 mod faults;
+mod golden;
 mod reload;
 mod scheduler;
 mod server;
