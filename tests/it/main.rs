@@ -5,10 +5,13 @@
 
 mod check_live;
 mod config;
+mod credentials;
 mod exposition;
 mod faults;
 mod golden;
+mod ncr;
 mod reload;
 mod scheduler;
 mod server;
 mod support;
+mod swr;
