@@ -46,12 +46,12 @@ fn swr_world() -> World {
     let mut world = World::empty();
     let mut app = Repository::new("group", "team/app");
     (app.public, app.downloads, app.shared_by_me) = (true, 12, true);
-    app.category = "app_server".to_owned();
+    "app_server".clone_into(&mut app.category);
     let digits =
         ["", ".1", ".12", ".123", ".1234", ".12345", ".123456", ".1234567", ".12345678", ".123456789"];
-    for (count, fraction) in digits.into_iter().enumerate() {
-        let updated = format!("2024-02-03T04:05:{:02}{fraction}Z", count);
-        app.tags.push(tag(&format!("digits-{count}"), 1000 + count as i64, "2018-07-06T06:18:55Z", &updated));
+    for (count, fraction) in (0..).zip(digits) {
+        let updated = format!("2024-02-03T04:05:{count:02}{fraction}Z");
+        app.tags.push(tag(&format!("digits-{count}"), 1000 + count, "2018-07-06T06:18:55Z", &updated));
     }
     app.tags[1].tag_type = 1;
     app.tags[2].tag_type = 7;
@@ -78,7 +78,7 @@ fn swr_world() -> World {
     world.swr.add(nulls);
 
     let mut text = Repository::new("组织", "имя \"q\" \\ b\nend");
-    text.category = "a \"quoted\" \\ back\nslash".to_owned();
+    "a \"quoted\" \\ back\nslash".clone_into(&mut text.category);
     text.tags.push(Tag::new("тег\n\"\\", 3));
     text.tags.push(tag("no time", 4, "", "forever"));
     text.tags.push(tag("zero time", 5, "0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z"));
