@@ -40,9 +40,8 @@ async fn what_iam_repeats_of_a_password_is_not_shown() {
     assert!(!exporter.poll().await);
     assert!(refusal(&exporter).contains("wrong: "));
     assert!(!exporter.poll().await);
-    assert_no_secret(&exporter.everything_shown(), &[password]);
-    let escaped = password.replace('\\', "\\\\").replace('"', "\\\"");
-    assert!(!exporter.everything_shown().contains(&escaped));
+    // Its end is the same in whatever quotes it is printed.
+    assert_no_secret(&exporter.everything_shown(), &[password, "with / odd + characters"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
