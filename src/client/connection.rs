@@ -73,21 +73,26 @@ pub fn cause(error: reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause::Timeout(format!("the time to connect ({CONNECT_TIMEOUT:.1?})"));
     }
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if is_tls(inner) {
-            return Cause::Tls(error);
-        }
-        source = inner.source();
+    if has::<rustls::Error>(&error) {
+        return Cause::Tls(error);
     }
-    if error.is_decode() { Cause::Decode(Box::new(error)) } else { Cause::Connect(error) }
+    // The library calls everything about a body a matter of decoding, the connection that breaks under it included.
+    let broken = has::<hyper::Error>(&error);
+    if error.is_decode() && !broken { Cause::Decode(Box::new(error)) } else { Cause::Connect(error) }
 }
 
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    // An `io::Error` does not show what it wraps as its source.
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>()
-        || wrapped.is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+/// Whether there is an `E` among the causes of `error`.
+fn has<E: std::error::Error + 'static>(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if inner.is::<E>() {
+            return true;
+        }
+        // An `io::Error` does not show what it wraps as its source, but only that one's source.
+        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        source = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped));
+    }
+    false
 }
 
 fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {

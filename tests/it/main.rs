@@ -5,9 +5,13 @@
 
 mod check_live;
 mod config;
+mod credentials;
 mod exposition;
+mod faults;
+mod golden;
 mod layering;
 mod lifecycle;
+mod ncr;
 mod once;
 mod program;
 mod prometheus;
@@ -15,3 +19,5 @@ mod readme;
 mod reload;
 mod scheduler;
 mod server;
+mod support;
+mod swr;

@@ -111,12 +111,13 @@ impl Tokens {
         let started = Instant::now();
         let answer = client.send(poll, call, || self.request()).await?;
         let fail = |cause| ApiError::new(call, 1, started.elapsed(), cause);
+        // First the body: a page of some proxy has neither.
+        let expires = wire::token_expiry(&answer.body).map_err(|e| fail(Cause::Decode(e.into())))?;
         let Some(value) = answer.headers.get(SUBJECT_TOKEN) else {
             return Err(fail(Cause::Protocol("the answer has no X-Subject-Token".to_owned())));
         };
         let mut value = value.clone();
         value.set_sensitive(true);
-        let expires = wire::token_expiry(&answer.body).map_err(|e| fail(Cause::Decode(e.into())))?;
         Ok(Token { value, expires, renew_at: expires.and_then(|end| renew_at(now, end)) })
     }
 

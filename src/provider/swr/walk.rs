@@ -148,12 +148,14 @@ impl List {
     }
 }
 
-/// What comes after a page of `rows` rows at `offset`. A stated total tells the end; without one a short page does.
+/// What comes after a page of `rows` rows at `offset`. A stated total tells the end; without one, or with one that is
+/// less than the rows that came, a short page does.
 fn next(offset: u64, limit: u32, rows: usize, total: Option<u64>) -> Next {
     let next = offset + u64::from(limit);
+    let full = rows >= limit as usize;
     let more = match total {
-        Some(total) => rows > 0 && next < total,
-        None => rows >= limit as usize,
+        Some(total) => rows > 0 && (next < total || (full && next > total)),
+        None => full,
     };
     if more { Next::At(next) } else { Next::End }
 }
