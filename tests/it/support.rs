@@ -90,7 +90,7 @@ impl Exporter {
         let mut sources = Vec::new();
         for config in config.sources {
             let series_limit = config.series_limit;
-            let (source, states, _) = app::source(config, &guards, &metrics).unwrap();
+            let (source, states) = app::sources::source(config, &guards, &metrics).unwrap();
             sources.push(Polled { source, states, series_limit });
         }
         Self { metrics, sources }
