@@ -250,7 +250,9 @@ pub fn sensitive(value: &str) -> Result<HeaderValue, Cause> {
 
 /// Collects a body of at most `limit` bytes, counted after decompression.
 async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Cause> {
-    let mut body = Vec::new();
+    // Growing step by step would copy it several times and leave holes of many sizes in the heap.
+    let stated = response.content_length().and_then(|length| usize::try_from(length).ok());
+    let mut body = Vec::with_capacity(stated.unwrap_or_default().min(limit));
     while let Some(chunk) = response.chunk().await.map_err(connection::cause)? {
         if body.len() + chunk.len() > limit {
             return Err(Cause::TooLarge(limit));
