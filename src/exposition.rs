@@ -15,7 +15,7 @@ pub mod page;
 mod piece;
 pub mod source_page;
 mod totals;
-mod trim;
+pub mod trim;
 
 use std::collections::BTreeMap;
 use std::future::pending;

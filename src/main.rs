@@ -8,6 +8,7 @@ use std::time::Instant;
 use container_registry_exporter::app::{self, AppError, check, demo, once};
 use container_registry_exporter::cli::{self, Cli, Command};
 use container_registry_exporter::config::Config;
+use container_registry_exporter::exposition::trim::share_one_heap;
 use container_registry_exporter::telemetry::logging;
 
 /// The work waits for networks; more threads than this would only cost memory.
@@ -15,6 +16,7 @@ const MAX_THREADS: usize = 4;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    share_one_heap();
     let environment = app::environment();
     let cli = match cli::parse(std::env::args_os(), &environment) {
         Ok(cli) => cli,
