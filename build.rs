@@ -15,7 +15,11 @@ fn main() {
     println!("cargo::rustc-env=CRE_RUSTC={rustc}");
     println!("cargo::rerun-if-env-changed=CRE_REVISION");
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=.git/HEAD");
+    // Changes with every commit and checkout; in a linked worktree it is elsewhere.
+    let log = output("git", &["rev-parse", "--git-path", "logs/HEAD"]);
+    if !log.is_empty() {
+        println!("cargo::rerun-if-changed={log}");
+    }
 }
 
 /// What a command prints, or nothing if it cannot be run.

@@ -51,7 +51,8 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         tracing::error!(error = logging::chain(&error), "giving up");
-        ExitCode::FAILURE
+        // A certificate that is none is a matter of the configuration.
+        if matches!(error, AppError::Source { .. }) { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }
 

@@ -196,6 +196,7 @@ impl Source {
             .buffer_unordered(self.config.poll.max_concurrent_requests);
         let mut next_publish = start + PUBLISH_INTERVAL;
         self.note_pending();
+        self.publish();
         while let Some(Some((index, outcome))) = poll.within(listings.next()).await {
             match outcome {
                 Ok(TagListing { listing, images }) => {
@@ -269,7 +270,9 @@ impl Source {
             Err(error) => {
                 let reason = error.reason();
                 let message = chain(&error);
-                if status.failure.as_ref().is_none_or(|last| last.reason != reason) {
+                // What was not even tried has its reason elsewhere, and was told there.
+                let news = status.failure.as_ref().is_none_or(|last| last.reason != reason);
+                if news && error.attempts > 0 {
                     tracing::warn!(
                         source,
                         collector = name,

@@ -89,10 +89,16 @@ pub(super) fn huawei(
 /// Errors: as [`huawei`].
 pub(super) fn naver(environment: &BTreeMap<String, String>) -> Result<(Secret, Secret), String> {
     let variable = |name: &str| set(environment, name);
-    let access_key = variable("NCLOUD_ACCESS_KEY_ID").or(variable("NCLOUD_ACCESS_KEY"));
-    let secret_key = variable("NCLOUD_SECRET_ACCESS_KEY").or(variable("NCLOUD_SECRET_KEY"));
+    let first_set = |names: [&'static str; 2]| names.into_iter().find(|name| variable(name).is_some());
+    let access_key = first_set(["NCLOUD_ACCESS_KEY_ID", "NCLOUD_ACCESS_KEY"]);
+    let secret_key = first_set(["NCLOUD_SECRET_ACCESS_KEY", "NCLOUD_SECRET_KEY"]);
     if access_key.is_some() || secret_key.is_some() {
-        return pair(access_key, secret_key, "NCLOUD_ACCESS_KEY_ID", "NCLOUD_SECRET_ACCESS_KEY");
+        return pair(
+            access_key.and_then(variable),
+            secret_key.and_then(variable),
+            access_key.unwrap_or("NCLOUD_ACCESS_KEY_ID"),
+            secret_key.unwrap_or("NCLOUD_SECRET_ACCESS_KEY"),
+        );
     }
     let path = home(environment, ".ncloud/configure");
     let file = read_ini(path.as_deref(), false)?.ok_or(NO_NAVER_KEY)?;

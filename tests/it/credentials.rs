@@ -14,7 +14,8 @@ use container_registry_exporter::telemetry::Collector;
 use tempfile::TempDir;
 
 use super::support::{
-    Exporter, SECRETS, assert_no_secret, exchanges, ncr, ncr_at, simulator, swr, swr_with, swr_with_password,
+    ALL_TAGS, Exporter, SECRETS, assert_no_secret, exchanges, ncr, ncr_at, simulator, swr, swr_with,
+    swr_with_password,
 };
 
 /// As long as real ones, with characters that encodings change; its end and its middle are as secret as all of it.
@@ -304,7 +305,7 @@ async fn the_first_request_of_every_poll_is_alone_and_the_others_are_not() {
     let watched: Vec<String> = world.swr.repositories.keys().map(|key| format!("\"{key}\"")).collect();
     let registries: Vec<String> = world.ncr.registries.keys().map(|name| format!("\"{name}\"")).collect();
     let simulator = simulator(world).await;
-    let limit = "poll = { max_concurrent_requests = 4 }";
+    let limit = &format!("poll = {{ max_concurrent_requests = 4 }}\n{ALL_TAGS}");
     for config in [
         swr(&simulator, limit),
         swr(&simulator, &format!("watch = [{}]\n{limit}", watched.join(", "))),

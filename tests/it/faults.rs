@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::support::{
-    Exporter, SECRETS, assert_no_secret, exchanges, ncr, simulator, swr, swr_with_password, targets,
+    ALL_TAGS, Exporter, SECRETS, assert_no_secret, exchanges, ncr, simulator, swr, swr_with_password, targets,
 };
 
 /// Cells that run at a time: most of them wait between retries, each has some sockets open.
@@ -104,11 +104,10 @@ async fn bad_answer(call: Call, reason: &'static str, fault: Fault) {
     let simulator = simulator(world()).await;
     // Only the collector that makes the call: a credential or token that is refused stops the others too.
     let mut more = match call {
-        Call::ListShared => "tags = { enabled = false }\n",
-        Call::ListRepositories | Call::CreateToken => "shared = []\n",
-        _ => "",
-    }
-    .to_owned();
+        Call::ListShared => "tags = { enabled = false }\n".to_owned(),
+        Call::ListRepositories | Call::CreateToken => format!("shared = []\n{ALL_TAGS}"),
+        _ => ALL_TAGS.to_owned(),
+    };
     if matches!(fault, Fault::Hang | Fault::SlowDrip(_)) {
         more.push_str("poll = { request_timeout = \"1s\" }");
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use container_registry_exporter::app;
+use container_registry_exporter::app::sources::source;
 use container_registry_exporter::client::Guards;
 use container_registry_exporter::config::Config;
 use container_registry_exporter::exposition::limit::{Selection, select};
@@ -28,6 +28,9 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(120);
 pub async fn simulator(world: World) -> Simulator {
     Simulator::start(world).await.unwrap()
 }
+
+/// Has every poll read the tags of every repository, changed or not.
+pub const ALL_TAGS: &str = "tags = { full_sweep = \"5m\" }\n";
 
 /// A source `swr` that signs with the simulator's access key; `more` is further keys of its section.
 pub fn swr(simulator: &Simulator, more: &str) -> String {
@@ -90,7 +93,7 @@ impl Exporter {
         let mut sources = Vec::new();
         for config in config.sources {
             let series_limit = config.series_limit;
-            let (source, states) = app::sources::source(config, &guards, &metrics).unwrap();
+            let (source, states) = source(config, &guards, &metrics).unwrap();
             sources.push(Polled { source, states, series_limit });
         }
         Self { metrics, sources }

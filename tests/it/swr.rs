@@ -2,7 +2,7 @@
 
 mod paging;
 
-use super::support::{Exporter, exchanges, simulator, swr, swr_with, targets};
+use super::support::{ALL_TAGS, Exporter, exchanges, simulator, swr, swr_with, targets};
 use container_registry_exporter::simulator::{
     Call, ErrorBody, ErrorShape, Fault, Repository, Simulator, Tag, World, keys,
 };
@@ -222,7 +222,7 @@ async fn tags_of_a_repository_that_is_gone_are_gone_too() {
         let mut world = world_of_teams();
         world.swr.not_found_is_400 = not_found_is_400;
         let simulator = simulator(world).await;
-        let mut exporter = polled(&simulator, "shared = []").await;
+        let mut exporter = polled(&simulator, &format!("shared = []\n{ALL_TAGS}")).await;
         // Deleted between the list and its tags: to the list it is still there.
         let error = ErrorBody::new(ErrorShape::SwrErrors, "SVCSTG.SWR.4000306", "does not exist");
         let code = if not_found_is_400 { 400 } else { 404 };

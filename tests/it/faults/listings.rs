@@ -50,11 +50,12 @@ fn world_of_pages() -> World {
 async fn bad_listing(call: Call, expected: Result<i64, &str>, fault: Fault) {
     let simulator = simulator(world_of_pages()).await;
     let more = match call {
-        Call::ListShared => "shared = [\"thirdparty\"]",
-        Call::ListRepositories | Call::ListTags => "shared = []",
+        Call::ListShared => "shared = [\"thirdparty\"]\n",
+        Call::ListRepositories | Call::ListTags => "shared = []\n",
         _ => "",
     };
-    let config = source(&simulator, call, more);
+    let more = format!("{more}{ALL_TAGS}");
+    let config = source(&simulator, call, &more);
     let mut exporter = Exporter::new(&config);
     assert!(exporter.poll().await, "the first poll");
     let before = exporter.inventory();
