@@ -32,8 +32,9 @@ pub enum DecodeError {
     Senseless(&'static str),
 }
 
-/// What is decoded may take this much memory: some five million tags with digests.
-const BUDGET: u64 = 1 << 30;
+/// What is decoded may take so many bytes of memory, and so many more for every byte of the file: the times and sizes
+/// of real content keep it from shrinking to a sixty-fourth.
+const BUDGET: (u64, u64) = (64 << 20, 64);
 
 /// Long texts make room as they come, piece by piece.
 const PIECE: usize = 4096;
@@ -59,7 +60,7 @@ pub fn decode(bytes: &[u8], identity: &Identity) -> Result<Memory, DecodeError> 
         return Err(DecodeError::OtherConfiguration);
     }
     let input = BufReader::with_capacity(64 * 1024, DeflateDecoder::new(content));
-    let mut decoder = Decoder { input, budget: BUDGET };
+    let mut decoder = Decoder { input, budget: BUDGET.0 + BUDGET.1 * bytes.len() as u64 };
     let memory = decoder.memory()?;
     // Also proves that the deflated content is whole.
     let mut rest = [0];
