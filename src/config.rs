@@ -34,6 +34,8 @@ pub use secret::Secret;
 pub struct Config {
     /// At least one source, sorted by name.
     pub sources: Vec<SourceConfig>,
+    /// The directory where snapshots are kept for the next start; `None` = nothing is kept on disk.
+    pub state: Option<PathBuf>,
 }
 
 impl Config {
@@ -56,8 +58,9 @@ impl Config {
         let problems = problem::Problems::default();
         let tree = layers::layer(text, environment, &problems)?;
         let sources = validate::sources(&tree, directory, environment, &problems);
+        let state = validate::state(&tree, directory, &problems);
         problems.none_or_error()?;
-        Ok(Self { sources })
+        Ok(Self { sources, state })
     }
 }
 

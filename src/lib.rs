@@ -36,4 +36,5 @@ pub mod provider;
 pub mod scheduler;
 pub mod server;
 pub mod simulator;
+pub mod state;
 pub mod telemetry;

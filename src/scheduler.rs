@@ -3,6 +3,7 @@
 //! A poll has up to three collectors. Each publishes as soon as it is complete, and a failure of one leaves what the
 //! others know untouched: the last good data stays until it is too old to be shown.
 
+pub mod memory;
 pub mod status;
 pub mod tag_cache;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::client::{ApiError, Poll};
@@ -21,6 +22,7 @@ use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 use crate::telemetry::{Collector, Reason};
 
+pub use memory::Memory;
 pub use status::{CollectorStatus, Failure, SourceState, SourceStatus};
 use tag_cache::{Rules, TagCache};
 
@@ -44,6 +46,9 @@ pub struct Source {
     repositories: Known<RepositoryListing>,
     tags: TagCache,
     shared: Known<Arc<[SharedRepository]>>,
+    /// Where to hand out what is known; `unsaved` says that there is something new.
+    memories: Option<mpsc::Sender<Memory>>,
+    unsaved: bool,
 }
 
 /// What a collector last read, and when.
@@ -77,6 +82,8 @@ impl Source {
             repositories: None,
             tags,
             shared: None,
+            memories: None,
+            unsaved: false,
         };
         (source, receiver)
     }
@@ -94,6 +101,7 @@ impl Source {
             self.publish();
             self.poll(Some(start + self.config.poll.timeout)).await;
             self.status.polling = false;
+            self.hand_out();
             next = Instant::now().max(start + self.config.poll.interval);
         }
     }
@@ -155,6 +163,7 @@ impl Source {
             self.metrics.tag_listings_skipped(skipped);
         }
         self.repositories = Some((Instant::now(), listing));
+        self.unsaved = true;
     }
 
     async fn poll_shared_repositories(&mut self, poll: &Poll) -> bool {
@@ -177,7 +186,7 @@ impl Source {
         self.metrics.duplicates(duplicates);
         self.note_mismatch(Collector::SharedRepositories, mismatch);
         self.shared = Some((Instant::now(), rows.into()));
-        self.changed = true;
+        (self.changed, self.unsaved) = (true, true);
         Ok(())
     }
 

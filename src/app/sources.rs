@@ -17,6 +17,7 @@ use crate::exposition::{self, Sources};
 use crate::inventory::{SourceInfo, SourceName, Timestamp};
 use crate::provider::{Provider, ncr::Ncr, swr::Swr};
 use crate::scheduler::{Source, SourceState, collectors};
+use crate::state::{Keeper, Store};
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::{SelfMetrics, SourceMetrics};
 
@@ -29,6 +30,7 @@ const LATEST_FIRST_POLL: Duration = Duration::from_secs(5);
 pub struct RunningSources {
     metrics: SelfMetrics,
     guards: Guards,
+    store: Store,
     running: BTreeMap<SourceName, Running>,
     /// What the page and the server see of them.
     pub shown: watch::Sender<Sources>,
@@ -49,7 +51,8 @@ impl RunningSources {
     /// None yet.
     pub fn new(metrics: SelfMetrics) -> Self {
         let (shown, _) = watch::channel(Sources::new());
-        Self { metrics, guards: Guards::default(), running: BTreeMap::new(), shown }
+        let (guards, store) = (Guards::default(), Store::default());
+        Self { metrics, guards, store, running: BTreeMap::new(), shown }
     }
 
     /// Makes the sources of `config` run. One that runs with the same settings goes on as if nothing had happened; a
@@ -80,14 +83,16 @@ impl RunningSources {
         for name in self.shown.borrow().keys().filter(|name| !stays(name)) {
             self.metrics.forget(name);
         }
+        self.store.open(config.state);
         for (number, (provider, config)) in started.into_iter().enumerate() {
             let (name, series_limit) = (config.name.clone(), config.series_limit);
             let metrics = source_metrics(&config, &self.metrics);
-            let (source, states) = Source::new(config.clone(), info(&config), provider, metrics.clone());
+            let (mut source, states) = Source::new(config.clone(), info(&config), provider, metrics.clone());
+            let keeper = self.store.keeper(&config, &mut source, metrics.clone());
             shown.insert(name.clone(), exposition::Source { states, series_limit, metrics });
             let number = u32::try_from(number).unwrap_or(u32::MAX);
             let delay = FIRST_POLL_SPREAD.saturating_mul(number).min(LATEST_FIRST_POLL);
-            let task = tokio::spawn(source.run(Instant::now() + delay));
+            let task = tokio::spawn(run(source, Instant::now() + delay, keeper));
             self.running.insert(name, Running { config, task });
         }
         self.shown.send_replace(shown);
@@ -130,6 +135,14 @@ pub fn source(
     let provider = provider(&config, guards, metrics)?;
     let (info, metrics) = (info(&config), source_metrics(&config, metrics));
     Ok(Source::new(config, info, provider, metrics))
+}
+
+/// Polls and keeps what the polls learn, neither of which ends.
+async fn run(source: Source, first: Instant, keeper: Keeper) {
+    tokio::select! {
+        () = source.run(first) => {}
+        () = keeper.run() => {}
+    }
 }
 
 /// The way to a source's cloud.

@@ -33,7 +33,8 @@ const fn table(name: &'static str, keys: &'static [Key]) -> Key {
 }
 
 /// The whole file, except that the names below `sources` are the user's.
-pub(super) const ROOT: &[Key] = &[table("poll", POLL), table("limits", LIMITS), table("sources", &[])];
+pub(super) const ROOT: &[Key] =
+    &[table("poll", POLL), table("state", STATE), table("limits", LIMITS), table("sources", &[])];
 
 /// `[poll]` and `[sources.NAME.poll]`
 pub(super) const POLL: &[Key] = &[
@@ -44,6 +45,9 @@ pub(super) const POLL: &[Key] = &[
     scalar("requests_per_second"),
     scalar("max_concurrent_requests"),
 ];
+
+/// `[state]`
+pub(super) const STATE: &[Key] = &[scalar("path")];
 
 /// `[limits]` and `[sources.NAME.limits]`
 pub(super) const LIMITS: &[Key] = &[scalar("series_per_source")];
@@ -122,9 +126,6 @@ pub(super) const SWR_AUTH: &[Key] = &[
 /// `[sources.NAME.auth]` of NAVER Cloud Platform
 pub(super) const NCR_AUTH: &[Key] =
     &[scalar("access_key"), scalar("access_key_file"), scalar("secret_key"), scalar("secret_key_file")];
-
-/// The key that is not built, and why it is refused.
-pub(super) const STATE: (&str, &str) = ("state", "this version keeps nothing on disk; remove the section");
 
 /// Follows `segments`, names in upper case, down from `keys`: the key's name at each level, and what it holds.
 pub(super) fn resolve(keys: &[Key], segments: &[&str]) -> Option<(Vec<&'static str>, Kind)> {

@@ -83,7 +83,6 @@ fn declared_sources(file: &Value) -> BTreeMap<String, String> {
 fn path_of(variable: &str, declared: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
     let segments: Vec<&str> = variable[PREFIX.len()..].split("__").collect();
     let (names, kind) = match segments.as_slice() {
-        ["STATE", ..] => return Err(keys::STATE.1.replace("the section", "the variable")),
         ["SOURCES", source, rest @ ..] => {
             let Some(name) = declared.get(*source) else {
                 return Err(
@@ -152,6 +151,7 @@ mod tests {
     #[test]
     fn a_variable_names_a_key_of_a_declared_source() {
         assert_eq!(path("CRE__POLL__REQUEST_TIMEOUT").unwrap(), "poll.request_timeout");
+        assert_eq!(path("CRE__STATE__PATH").unwrap(), "state.path");
         assert_eq!(path("CRE__SOURCES__SWR_PROD__REGION").unwrap(), "sources.swr-prod.region");
         assert_eq!(path("CRE__SOURCES__SWR_PROD__TAGS__NEWEST").unwrap(), "sources.swr-prod.tags.newest");
         assert_eq!(
@@ -173,7 +173,7 @@ mod tests {
             "CRE__SOURCES__SWR_PROD__ORGANIZATIONS",
             "CRE__SOURCES__OTHER__REGION",
             "CRE__SOURCES__swr-prod__REGION",
-            "CRE__STATE__PATH",
+            "CRE__STATE",
         ] {
             assert!(path(variable).is_err(), "{variable}");
         }

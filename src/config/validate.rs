@@ -2,7 +2,7 @@
 //! user sees all problems at once and always the same ones first.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layers::Entries;
@@ -28,14 +28,7 @@ pub(super) fn sources(
     problems: &Problems,
 ) -> Vec<SourceConfig> {
     let root = Table::root(tree, problems);
-    let (state, refusal) = keys::STATE;
-    for name in root.names() {
-        if name == state {
-            root.problem(state, refusal);
-        } else if !keys::ROOT.iter().any(|key| key.name == name) {
-            root.problem(name, "unknown key; known here: poll, limits, sources");
-        }
-    }
+    root.refuse_unknown(keys::ROOT);
     let (poll_defaults, _) = poll::read(&root, &PollKeys::default());
     let series_limit = poll::series_limit(&root).unwrap_or(Some(DEFAULT_SERIES));
     let table = root.open("sources");
@@ -62,6 +55,14 @@ pub(super) fn sources(
         }
     }
     sources
+}
+
+/// The directory of `[state]`; `None` if the section is not there.
+pub(super) fn state(tree: &Entries, directory: &Path, problems: &Problems) -> Option<PathBuf> {
+    let table = Table::root(tree, problems).table("state", keys::STATE);
+    let cure = "name the directory for the snapshots, such as \"state\", or remove the section";
+    let path = table.is_present().then(|| table.required_text("path", cure)).flatten();
+    path.map(|path| directory.join(path))
 }
 
 /// Series per source unless the file says otherwise.

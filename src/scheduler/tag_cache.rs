@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::memory::{Clocks, KnownRepository, KnownTags};
 use crate::config::TagsConfig;
 use crate::inventory::{Entry, Repository, Tag, TagSet};
 
@@ -79,7 +80,7 @@ impl TagCache {
             rows.push(row);
         }
         self.rows = rows;
-        self.lists += 1;
+        self.lists = self.lists.wrapping_add(1);
         skipped
     }
 
@@ -135,6 +136,36 @@ impl TagCache {
             .iter()
             .map(|row| Entry { repository: Arc::clone(&row.repository), tags: tags(row) })
             .collect()
+    }
+
+    /// How many lists were taken, and every repository with all that is known, too old or not.
+    pub fn remember(&self, clocks: &Clocks) -> (u64, Vec<KnownRepository>) {
+        let tags = |known: &Known| KnownTags {
+            tags: Arc::clone(&known.tags),
+            read: clocks.wall(known.read),
+            fingerprint: known.fingerprint,
+            downloads: known.downloads,
+        };
+        let row = |row: &Row| KnownRepository {
+            repository: Arc::clone(&row.repository),
+            due: row.due.map(|due| clocks.wall(due)),
+            tags: row.known.as_ref().map(tags),
+        };
+        (self.lists, self.rows.iter().map(row).collect())
+    }
+
+    /// Goes on from what [`Self::remember`] said.
+    pub fn restore(&mut self, lists: u64, rows: Vec<KnownRepository>, clocks: &Clocks) {
+        let known = |tags: KnownTags| {
+            let KnownTags { tags, read, fingerprint, downloads } = tags;
+            Some(Known { tags, read: clocks.instant(read)?, fingerprint, downloads })
+        };
+        let row = |row: KnownRepository| Row {
+            repository: row.repository,
+            due: row.due.and_then(|due| clocks.instant(due)),
+            known: row.tags.and_then(known),
+        };
+        (self.lists, self.rows) = (lists, rows.into_iter().map(row).collect());
     }
 }
 

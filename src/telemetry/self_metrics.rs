@@ -7,7 +7,8 @@ use std::time::Duration;
 use prometheus::core::{Collector as _, MetricVec, MetricVecBuilder};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec,
 };
 use prometheus::{Opts, Registry};
 
@@ -56,6 +57,9 @@ struct Families {
     series_withheld: IntGaugeVec,
     series_limit: IntGaugeVec,
     duplicates: IntCounterVec,
+    snapshot_timestamp: GaugeVec,
+    snapshot_restored: IntGaugeVec,
+    snapshot_write_failures: IntCounter,
 }
 
 impl SelfMetrics {
@@ -183,6 +187,22 @@ impl SelfMetrics {
                 "Rows that a listing held more than once, each kept once",
                 source,
             ),
+            snapshot_timestamp: gauges(
+                r,
+                "snapshot_timestamp_seconds",
+                "Up to when the snapshot on disk tells what was read",
+                source,
+            ),
+            snapshot_restored: int_gauges(
+                r,
+                "snapshot_restored",
+                "Whether the source started with what a snapshot held",
+                source,
+            ),
+            snapshot_write_failures: {
+                let (name, help) = ("snapshot_write_failures_total", "Snapshots that could not be written");
+                register(r, IntCounter::with_opts(opts(name, help)).expect(VALID))
+            },
         };
         let build = int_gauges(
             r,
@@ -237,6 +257,8 @@ impl SelfMetrics {
         {
             forget(gauges, source);
         }
+        forget(&f.snapshot_timestamp, source);
+        forget(&f.snapshot_restored, source);
         for gauges in [
             &f.listing_total_mismatch,
             &f.tag_listings_pending,
@@ -377,6 +399,21 @@ impl SourceMetrics {
     pub fn tag_listings_pending(&self, repositories: usize) {
         let value = i64::try_from(repositories).unwrap_or(i64::MAX);
         self.families.tag_listings_pending.with_label_values(&[self.name()]).set(value);
+    }
+
+    /// Whether the source started with what a snapshot held.
+    pub fn snapshot_restored(&self, restored: bool) {
+        self.families.snapshot_restored.with_label_values(&[self.name()]).set(i64::from(restored));
+    }
+
+    /// Up to when the snapshot on disk tells what was read.
+    pub fn snapshot_time(&self, time: Timestamp) {
+        self.families.snapshot_timestamp.with_label_values(&[self.name()]).set(seconds(time));
+    }
+
+    /// Counts a snapshot that could not be written.
+    pub fn snapshot_failed(&self) {
+        self.families.snapshot_write_failures.inc();
     }
 
     /// Inventory series served and withheld per level of [`LEVELS`], and the limit (0 = none).

@@ -121,6 +121,7 @@ fn the_example_loads_with_every_line_uncommented() {
     }
     let config = Config::parse(&text, directory.path(), &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.sources.len(), 5);
+    assert_eq!(config.state, Some(directory.path().join("state")));
 }
 
 #[test]
@@ -158,6 +159,13 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(swr.endpoint.as_str(), "https://swr-api.eu-west-101.myhuaweicloud.eu/");
     assert_eq!(swr.iam_endpoint.as_str(), "https://iam.eu-west-101.myhuaweicloud.eu/");
     assert_eq!(swr.project_name, "eu-west-101");
+}
+
+#[test]
+fn snapshots_are_kept_beside_the_file_where_the_section_names_a_directory() {
+    assert_eq!(load("state").state, Some(PathBuf::from("tests/config/ok/snapshots")));
+    assert_eq!(load("environment").state, Some(PathBuf::from("/var/lib/cre")));
+    assert_eq!(load("swr").state, None);
 }
 
 #[test]

@@ -19,5 +19,6 @@ mod readme;
 mod reload;
 mod scheduler;
 mod server;
+mod state;
 mod support;
 mod swr;

@@ -1,6 +1,8 @@
 //! When to poll, what to keep after a failure, what to publish and when to withdraw: with a provider in memory and
 //! time that stands still unless everybody waits.
 
+mod restart;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -27,6 +29,8 @@ struct Account {
     fail_repositories: Option<Reason>,
     fail_shared: Option<Reason>,
     fail_tags: BTreeMap<&'static str, Reason>,
+    /// When repositories changed, which for others the list does not tell.
+    updated: BTreeMap<&'static str, Timestamp>,
     /// How long one tag listing takes.
     tags_take: Duration,
     /// Calls in the order in which they began, with the time since the start.
@@ -61,6 +65,7 @@ impl Provider for InMemory {
         let row = |name: &&str| Repository {
             organization: "group".into(),
             name: (*name).into(),
+            updated: account.updated.get(name).copied(),
             ..Repository::default()
         };
         let rows: Vec<_> = account.repositories.iter().map(row).collect();
@@ -125,6 +130,11 @@ impl Drop for Running {
 
 /// Starts a source with an interval of a minute, a time-out of 48 s and two requests at once.
 fn start(account: Account) -> Running {
+    start_with(Arc::new(Mutex::new(account)), |_| ())
+}
+
+/// As [`start`], `prepare` having the source first.
+fn start_with(account: Arc<Mutex<Account>>, prepare: impl FnOnce(&mut Source)) -> Running {
     let text = r#"
         [sources.test]
         provider = "swr"
@@ -142,9 +152,9 @@ fn start(account: Account) -> Running {
     };
     let metrics = SelfMetrics::new();
     let source_metrics = metrics.source(&config.name, &collectors(&config), config.poll.interval);
-    let account = Arc::new(Mutex::new(account));
     let provider = Arc::new(InMemory { account: Arc::clone(&account), start: Instant::now() });
-    let (source, state) = Source::new(config, info, provider, source_metrics);
+    let (mut source, state) = Source::new(config, info, provider, source_metrics);
+    prepare(&mut source);
     let task = tokio::spawn(source.run(Instant::now()));
     Running { account, state, metrics, task }
 }
