@@ -63,7 +63,7 @@ pub async fn serve(
     let server = Server::bind(&cli.listen_addresses).await?;
     let (reload, mut reloads) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone());
+    let mut sources = RunningSources::new(metrics.clone(), config.state.as_deref());
     sources.apply(config)?;
     metrics.config_loaded(true, Timestamp::from(SystemTime::now()));
     let pages = Arc::new(Pages::default());
@@ -75,6 +75,7 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(exposition::run(shown, pages));
     tasks.spawn(company);
+    tasks.spawn(sources.keep_refusals());
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {

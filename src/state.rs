@@ -8,16 +8,18 @@ pub mod decode;
 pub mod encode;
 mod file;
 pub mod identity;
+mod refusals;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
+use crate::client::Refused;
 use crate::config::SourceConfig;
 use crate::inventory::{SourceName, Timestamp};
 use crate::scheduler::{Memory, Source};
@@ -80,9 +82,29 @@ impl Store {
         }
     }
 
+    /// The credentials that an earlier process was refused.
+    pub fn refused(directory: Option<&Path>) -> Vec<Refused> {
+        directory.map(refusals::read).unwrap_or_default()
+    }
+
+    /// Writes down what is refused whenever it changes.
+    pub async fn keep_refusals(self, mut refused: watch::Receiver<Vec<Refused>>) {
+        while refused.changed().await.is_ok() {
+            let (store, refused) = (self.clone(), refused.borrow_and_update().clone());
+            let written = spawn_blocking(move || {
+                let Some(directory) = store.directory() else { return Ok(()) };
+                let _alone = lock(&store.0.writing);
+                refusals::write(&directory, &refused)
+            });
+            if let Err(error) = written.await.map_err(io::Error::other).flatten() {
+                tracing::warn!(error = chain(&error), "refused credentials are not written down");
+            }
+        }
+    }
+
     fn restore(&self, name: &SourceName, identity: &Identity, source: &mut Source, metrics: &SourceMetrics) {
         let Some(directory) = self.directory() else { return };
-        let path = file::path(&directory, name);
+        let path = directory.join(file::snapshot(name));
         let memory = match file::read(&path, identity) {
             Ok(memory) => memory,
             Err(error) => {
@@ -151,7 +173,7 @@ impl Keeper {
                 drop(memory);
                 let _alone = lock(&store.0.writing);
                 if running.load(Ordering::Relaxed) {
-                    file::replace(&directory, &name, &bytes)?;
+                    file::replace(&directory, &file::snapshot(&name), &bytes)?;
                 }
                 Ok(true)
             });

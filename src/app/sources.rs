@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -48,10 +49,10 @@ impl Drop for Running {
 }
 
 impl RunningSources {
-    /// None yet.
-    pub fn new(metrics: SelfMetrics) -> Self {
+    /// None yet. What was refused before the start is looked up in the directory `state`.
+    pub fn new(metrics: SelfMetrics, state: Option<&Path>) -> Self {
         let (shown, _) = watch::channel(Sources::new());
-        let (guards, store) = (Guards::default(), Store::default());
+        let (guards, store) = (Guards::restored(Store::refused(state)), Store::default());
         Self { metrics, guards, store, running: BTreeMap::new(), shown }
     }
 
@@ -97,6 +98,11 @@ impl RunningSources {
         }
         self.shown.send_replace(shown);
         Ok(())
+    }
+
+    /// Writes down which credentials are refused, for ever.
+    pub fn keep_refusals(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.store.clone().keep_refusals(self.guards.refused())
     }
 
     /// Loads the configuration anew and makes it run; what is wrong with it is logged, and the answer.

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -19,37 +19,42 @@ const LONGEST: u64 = 1 << 29;
 /// How the name of a file ends that is being written.
 const UNFINISHED: &str = ".snapshot.tmp";
 
-/// Where a source's snapshot is.
-pub(super) fn path(directory: &Path, source: &SourceName) -> PathBuf {
-    directory.join(format!("{source}.snapshot"))
+/// The name of a source's snapshot.
+pub(super) fn snapshot(source: &SourceName) -> String {
+    format!("{source}.snapshot")
 }
 
 /// What the snapshot says; `None` if there is none.
 pub(super) fn read(path: &Path, identity: &Identity) -> Result<Option<Memory>, StateError> {
+    let bytes = read_bytes(path, LONGEST)?;
+    Ok(bytes.map(|bytes| decode(&bytes, identity)).transpose()?)
+}
+
+/// What a file of at most `longest` bytes holds; `None` if there is none.
+pub(super) fn read_bytes(path: &Path, longest: u64) -> io::Result<Option<Vec<u8>>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     // Opening a named pipe would wait for its writer.
-    if !metadata.is_file() || metadata.len() > LONGEST {
-        return Err(
-            io::Error::new(io::ErrorKind::InvalidData, "is no file, or larger than any snapshot").into()
-        );
+    if !metadata.is_file() || metadata.len() > longest {
+        let message = "is no file, or larger than any that was written";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
-    Ok(Some(decode(&bytes, identity)?))
+    File::open(path)?.take(longest).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
-/// Puts `bytes` in the place of a source's snapshot: whoever reads it, and be it after the machine lost its power,
+/// Puts `bytes` in the place of the file `name`: whoever reads it, and be it after the machine lost its power,
 /// finds the old one or the new one.
-pub(super) fn replace(directory: &Path, source: &SourceName, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     create(directory)?;
-    let mut file = unfinished(directory, source.as_str())?;
+    let mut file = unfinished(directory, name)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path(directory, source)).map_err(|error| error.error)?;
+    file.persist(directory.join(name)).map_err(|error| error.error)?;
     // The new name is on the disk when its directory is.
     File::open(directory)?.sync_all()
 }
