@@ -18,6 +18,7 @@
 //! - [`client`]: one request to an API: pace, retries, limits, the page walk, the guard of a credential
 //! - [`provider`]: the trait, and one folder per cloud: wire format, signature, authentication, which calls to make
 //! - [`scheduler`]: one task per source: when to poll, what to keep after a failure, which tags to read again
+//! - [`state`]: what the sources know, kept on disk for the next start
 //! - [`exposition`]: the table of metrics, limits, text and compression, the page
 //! - [`server`]: listeners, routes, the page for people
 //! - [`cli`]: commands and flags
