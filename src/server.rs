@@ -3,6 +3,7 @@
 pub mod address;
 mod body;
 mod landing;
+mod places;
 mod ready;
 pub mod site;
 
@@ -17,17 +18,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use address::{AddressError, ListenAddress};
+use places::{Place, Places, descriptor_limit};
 pub use site::{ReloadRequest, Site};
 
-/// Connections at a time over all listeners; more wait to be accepted. Some Prometheus servers and probes need ten.
-const MAX_CONNECTIONS: usize = 1024;
+// No flag sets these limits: a scraper is far from them all, and whoever has others in mind sets the limit of
+// descriptors (`LimitNOFILE=`, `ulimit -n`), of which clients get half, or puts a proxy before the exporter.
+
 /// A request's head must arrive in this time, and the next request of a connection too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer must be taken in this time: a reader that hangs keeps an old page in memory. Prometheus gives up after
@@ -37,7 +41,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// So much of a page is given to the system in one call: a whole compressed page of 100,000 series.
 const WRITE_BYTES: usize = 1024 * 1024;
-/// Pause after a failed accept, which usually means that there are no more file descriptors.
+/// So much of an answer waits in the system to be sent. Unbounded, it would be up to 4 MB for a reader that stands
+/// still, and a thousand of them use up what the whole machine has for TCP: then nobody gets his page, and no poll
+/// its answer.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
+/// Pause after an accept that failed for a reason that nothing here can cure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Answers under way may end in this time after the stop signal: a second less than the process has for it all.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -92,7 +101,7 @@ impl Server {
     /// Serves `site` until `stop` is cancelled, and then until the answers under way are out, 4 s at most.
     pub async fn run(self, site: Arc<Site>, stop: CancellationToken) {
         let graceful = GracefulShutdown::new();
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Places::new(descriptor_limit()));
         let loops = self.listeners.iter().map(|listener| accept(listener, &site, &places, &graceful));
         stop.run_until_cancelled(join_all(loops)).await;
         drop(self.listeners);
@@ -154,26 +163,19 @@ fn open(ip: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections for ever.
-async fn accept(
-    listener: &TcpListener,
-    site: &Arc<Site>,
-    places: &Arc<Semaphore>,
-    graceful: &GracefulShutdown,
-) {
+async fn accept(listener: &TcpListener, site: &Arc<Site>, places: &Arc<Places>, graceful: &GracefulShutdown) {
     let mut failing = false;
     loop {
-        let place = Arc::clone(places).acquire_owned().await.expect("the semaphore is never closed");
+        places.room().await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 failing = false;
-                let (site, watcher) = (Arc::clone(site), graceful.watcher());
-                tokio::spawn(async move {
-                    serve(stream, &site, watcher).await;
-                    drop(place);
-                });
+                let (site, watcher, place) = (Arc::clone(site), graceful.watcher(), places.take());
+                tokio::spawn(async move { serve(stream, &site, watcher, &place).await });
             }
             // The client went away before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if lacks_descriptors(&error) && places.give_one_up(&error.to_string()).await => {}
             Err(error) => {
                 if !failing {
                     tracing::warn!(%error, "cannot accept connections, trying on");
@@ -185,13 +187,29 @@ async fn accept(
     }
 }
 
+/// Whether an error means that the process or the system has no file descriptor left.
+fn lacks_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own; their numbers are the same on all Unix systems.
+    matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Bounds what the system holds of an answer that its reader does not take.
+fn bound_unsent(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+}
+
 /// Serves one connection to its end.
-async fn serve(stream: TcpStream, site: &Site, watcher: Watcher) {
-    // A failure costs some milliseconds and nothing else.
+async fn serve(stream: TcpStream, site: &Site, watcher: Watcher, place: &Place) {
+    // A failure costs some milliseconds or some memory and nothing else.
     let _ = stream.set_nodelay(true);
+    bound_unsent(&stream);
     let deadline = Mutex::new(Instant::now() + ANSWER_TIMEOUT);
     let deadline = || deadline.lock().unwrap_or_else(PoisonError::into_inner);
     let service = service_fn(|request| {
+        place.asked();
         *deadline() = Instant::now() + ANSWER_TIMEOUT;
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
     });
@@ -214,5 +232,6 @@ async fn serve(stream: TcpStream, site: &Site, watcher: Watcher) {
         // What goes wrong here is the client's affair: it went away or sent something that is not HTTP.
         _ = watcher.watch(connection) => {}
         () = late => {}
+        () = place.closed() => {}
     }
 }

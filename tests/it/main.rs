@@ -13,6 +13,7 @@ mod layering;
 mod lifecycle;
 mod ncr;
 mod once;
+mod pressure;
 mod program;
 mod prometheus;
 mod readme;

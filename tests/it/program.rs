@@ -67,9 +67,14 @@ pub struct Program {
 impl Program {
     /// Starts the exporter on a free port and waits until it listens.
     pub async fn start(arguments: &[&str]) -> Self {
+        Self::start_after(":", arguments).await
+    }
+
+    /// As [`Program::start`], by a shell that does `before` first.
+    pub async fn start_after(before: &str, arguments: &[&str]) -> Self {
         let mut arguments = arguments.to_vec();
         arguments.push("--web.listen-address=127.0.0.1:0");
-        let mut child = command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command_after(before, &arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&log);
@@ -93,9 +98,14 @@ impl Program {
         self.log.lock().unwrap().clone()
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends a signal, such as `TERM`.
     pub async fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.child.id().expect("it runs"));
+        let kill = format!("kill -{name} {}", self.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     }
 

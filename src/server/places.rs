@@ -1,0 +1,209 @@
+//! The connections that are open, and which of them goes when there are too many.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+/// Connections at a time over all listeners. Some Prometheus servers and probes need ten.
+const MOST: usize = 1024;
+/// So many at least: below, a few Prometheus servers would push each other out.
+const LEAST: usize = 8;
+/// A closed connection frees its descriptor in this time, or else it is not worth waiting for.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between two warnings: a crowd of clients would fill the log otherwise.
+const WARNING_PAUSE: Duration = Duration::from_mins(1);
+
+/// How many connections there may be. A newcomer is never made to wait: the one that asked for nothing for the longest
+/// time goes instead. That is how a scraper gets through a crowd of idle connections, of readers that take
+/// no bytes and of writers that never finish a request; its own idle connection may go as well, which costs it a new one.
+pub struct Places {
+    most: usize,
+    open: Mutex<Open>,
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    /// Places that are taken, by connections told to close too.
+    taken: usize,
+    /// Grows with every connection and every request.
+    latest: u64,
+    /// Connections not told to close, by the value of `latest` at their latest request.
+    connections: BTreeMap<u64, CancellationToken>,
+    warned: Option<Instant>,
+}
+
+/// A connection's place, free again when this is dropped.
+pub struct Place {
+    places: Arc<Places>,
+    latest: AtomicU64,
+    closed: CancellationToken,
+}
+
+impl Places {
+    /// `descriptors` is how many files and sockets the process may have open: clients get half of them, the rest is
+    /// for the connections to the clouds and for files. No limit is known if it is `None`.
+    pub fn new(descriptors: Option<u64>) -> Self {
+        let half = descriptors.and_then(|n| usize::try_from(n / 2).ok()).unwrap_or(MOST);
+        Self { most: half.clamp(LEAST, MOST), open: Mutex::default(), freed: Notify::new() }
+    }
+
+    /// A place for a new connection. If that is one too many, the quietest other one is told to close.
+    pub fn take(self: &Arc<Self>) -> Place {
+        let mut open = self.lock();
+        if open.taken >= self.most {
+            open.close_quietest("there are as many as there may be");
+        }
+        open.taken += 1;
+        open.latest += 1;
+        let (latest, closed) = (open.latest, CancellationToken::new());
+        open.connections.insert(latest, closed.clone());
+        Place { places: Arc::clone(self), latest: latest.into(), closed }
+    }
+
+    /// Waits until no place too many is taken.
+    pub async fn room(&self) {
+        loop {
+            let freed = self.freed.notified();
+            if self.lock().taken <= self.most {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Closes the quietest connection for its descriptor; `false` if there is none.
+    pub async fn give_one_up(&self, reason: &str) -> bool {
+        let freed = self.freed.notified();
+        if !self.lock().close_quietest(reason) {
+            return false;
+        }
+        timeout(CLOSE_TIMEOUT, freed).await.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        // Nothing under the lock can leave a half-made value behind.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn close_quietest(&mut self, reason: &str) -> bool {
+        let Some((_, quietest)) = self.connections.pop_first() else { return false };
+        quietest.cancel();
+        if self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
+            self.warned = Some(Instant::now());
+            tracing::warn!(
+                connections = self.taken,
+                reason,
+                "too many connections, closing those that asked for nothing for the longest time"
+            );
+        }
+        true
+    }
+}
+
+impl Place {
+    /// Notes that a request came.
+    pub fn asked(&self) {
+        let mut open = self.places.lock();
+        // One that is told to close is no longer there.
+        if let Some(closed) = open.connections.remove(&self.latest.load(Ordering::Relaxed)) {
+            open.latest += 1;
+            self.latest.store(open.latest, Ordering::Relaxed);
+            let latest = open.latest;
+            open.connections.insert(latest, closed);
+        }
+    }
+
+    /// Ends when the connection must go.
+    pub fn closed(&self) -> WaitForCancellationFuture<'_> {
+        self.closed.cancelled()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.places.lock();
+        open.taken -= 1;
+        open.connections.remove(&self.latest.load(Ordering::Relaxed));
+        drop(open);
+        self.places.freed.notify_waiters();
+    }
+}
+
+/// How many files and sockets this process may have open, as far as the system tells.
+#[cfg(target_os = "linux")]
+pub fn descriptor_limit() -> Option<u64> {
+    use procfs::process::{LimitValue, Process};
+    let limits = Process::myself().and_then(|process| process.limits()).ok()?;
+    match limits.max_open_files.soft_limit {
+        LimitValue::Value(most) => Some(most),
+        LimitValue::Unlimited => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn descriptor_limit() -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(places: &[Place]) -> Vec<usize> {
+        (0..places.len()).filter(|&number| places[number].closed.is_cancelled()).collect()
+    }
+
+    #[test]
+    fn clients_get_half_of_the_descriptors() {
+        for (descriptors, most) in [
+            (Some(0), LEAST),
+            (Some(64), 32),
+            (Some(1024), 512),
+            (Some(1_048_576), MOST),
+            (Some(u64::MAX), MOST),
+            (None, MOST),
+        ] {
+            assert_eq!(Places::new(descriptors).most, most, "{descriptors:?}");
+        }
+    }
+
+    #[test]
+    fn the_connection_whose_latest_request_is_oldest_makes_room() {
+        let places = Arc::new(Places::new(Some(16)));
+        let mut taken: Vec<_> = (0..8).map(|_| places.take()).collect();
+        assert_eq!(closed(&taken), [0; 0]);
+        taken[0].asked();
+        taken[2].asked();
+        taken.push(places.take());
+        assert_eq!(closed(&taken), [1]);
+        // The request of one that is told to close comes too late.
+        taken[1].asked();
+        taken.push(places.take());
+        assert_eq!(closed(&taken), [1, 3]);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_once_the_closed_ones_are_gone() {
+        let places = Arc::new(Places::new(Some(16)));
+        let mut taken: Vec<_> = (0..9).map(|_| places.take()).collect();
+        let room = tokio::spawn({
+            let places = Arc::clone(&places);
+            async move { places.room().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!room.is_finished());
+        taken.remove(0);
+        room.await.unwrap();
+        taken.clear();
+        assert!(!places.give_one_up("a test").await, "nobody is left to give up");
+        assert_eq!(places.lock().taken, 0);
+    }
+}
