@@ -128,10 +128,8 @@ impl TagCache {
 
     /// Every repository with its tags, where they are known and not too old.
     pub fn entries(&self) -> Vec<Entry> {
-        let tags = |row: &Row| {
-            let known = row.known.as_ref()?;
-            (known.read.elapsed() < self.rules.max_age).then(|| Arc::clone(&known.tags))
-        };
+        let now = Instant::now();
+        let tags = |row: &Row| Some(Arc::clone(&self.shown(row, now)?.tags));
         self.rows
             .iter()
             .map(|row| Entry { repository: Arc::clone(&row.repository), tags: tags(row) })
@@ -166,6 +164,17 @@ impl TagCache {
             known: row.tags.and_then(known),
         };
         (self.lists, self.rows) = (lists, rows.into_iter().map(row).collect());
+    }
+
+    /// When the first of the tags that are shown become too old.
+    pub fn expiry(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let read = self.rows.iter().filter_map(|row| Some(self.shown(row, now)?.read));
+        read.min().map(|read| read + self.rules.max_age)
+    }
+
+    fn shown<'a>(&self, row: &'a Row, now: Instant) -> Option<&'a Known> {
+        row.known.as_ref().filter(|known| now.saturating_duration_since(known.read) < self.rules.max_age)
     }
 }
 
