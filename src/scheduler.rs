@@ -130,6 +130,7 @@ impl Source {
 
     async fn poll_repositories(&mut self, poll: &Poll) -> bool {
         let start = Instant::now();
+        self.tags.begin_poll();
         let provider = Arc::clone(&self.provider);
         let outcome = self.withdrawing(provider.repositories(poll)).await;
         self.up = Some(outcome.is_ok());
@@ -417,10 +418,10 @@ pub fn collectors(config: &SourceConfig) -> Vec<Collector> {
 
 fn tag_rules(config: &SourceConfig) -> Rules {
     let (full_sweep, interval) = (config.tags.full_sweep, config.poll.interval);
-    let lists = full_sweep.as_millis() / interval.as_millis().max(1);
+    let polls = full_sweep.as_millis() / interval.as_millis().max(1);
     Rules {
         full_sweep,
-        sweep_lists: u64::try_from(lists).unwrap_or(u64::MAX).max(1),
+        sweep_polls: u64::try_from(polls).unwrap_or(u64::MAX).max(1),
         max_age: full_sweep + config.poll.stale_after,
         // Only NCR's tags tell when they were pulled.
         after_download: matches!(config.cloud, Cloud::Ncr(_)).then_some(AFTER_DOWNLOAD),
