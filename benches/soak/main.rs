@@ -11,6 +11,7 @@
 mod account;
 #[path = "../../tests/it/soak/counters.rs"]
 mod counters;
+mod life;
 #[path = "../../tests/it/soak/memory.rs"]
 mod memory;
 #[path = "../../tests/it/soak/page.rs"]
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
     };
     let (days, polls) = (argument("days=", 3), argument("polls=", 100));
     let seed = argument("seed=", 1).into();
-    let outcome = month(days, seed).and_then(|()| if polls > 0 { sockets::run(polls, seed) } else { Ok(()) });
+    let month = if days > 0 { month(days, seed) } else { Ok(()) };
+    let outcome = month.and_then(|()| if polls > 0 { sockets::run(polls, seed) } else { Ok(()) });
     if let Err(disagreement) = outcome {
         eprintln!("{disagreement}");
         return ExitCode::FAILURE;
