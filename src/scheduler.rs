@@ -7,12 +7,13 @@ pub mod memory;
 pub mod status;
 pub mod tag_cache;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::client::{ApiError, Poll};
 use crate::config::{Cloud, SourceConfig};
@@ -26,7 +27,7 @@ pub use memory::Memory;
 pub use status::{CollectorStatus, Failure, SourceState, SourceStatus};
 use tag_cache::{Rules, TagCache};
 
-/// While tags are read, what is known so far is published this often.
+/// While tags are read or become too old, what is known so far is published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A download alone makes tags be read again after this time, for when they were last pulled.
@@ -42,6 +43,8 @@ pub struct Source {
     /// What was published last; `changed` says that it is no longer what is known.
     inventory: Arc<Inventory>,
     changed: bool,
+    /// When something in it becomes too old.
+    expiry: Option<Instant>,
     up: Option<bool>,
     repositories: Known<RepositoryListing>,
     tags: TagCache,
@@ -78,6 +81,7 @@ impl Source {
             status,
             inventory,
             changed: false,
+            expiry: None,
             up: None,
             repositories: None,
             tags,
@@ -95,7 +99,7 @@ impl Source {
         loop {
             self.status.next_poll = Some(wall_clock(next));
             self.publish();
-            self.wait(next).await;
+            self.withdrawing(sleep_until(next)).await;
             let start = Instant::now();
             self.status.polling = true;
             self.publish();
@@ -126,7 +130,9 @@ impl Source {
 
     async fn poll_repositories(&mut self, poll: &Poll) -> bool {
         let start = Instant::now();
-        let outcome = self.provider.repositories(poll).await;
+        self.tags.begin_poll();
+        let provider = Arc::clone(&self.provider);
+        let outcome = self.withdrawing(provider.repositories(poll)).await;
         self.up = Some(outcome.is_ok());
         self.status.tried = true;
         self.changed = true;
@@ -175,8 +181,9 @@ impl Source {
     async fn read_shared_repositories(&mut self, poll: &Poll) -> Result<(), ApiError> {
         let mut rows = Vec::new();
         let (mut duplicates, mut mismatch) = (0, 0);
-        for center in self.config.cloud.shared() {
-            let listing = self.provider.shared_repositories(poll, *center).await?;
+        let provider = Arc::clone(&self.provider);
+        for center in self.config.cloud.shared().to_vec() {
+            let listing = self.withdrawing(provider.shared_repositories(poll, center)).await?;
             duplicates += listing.duplicates;
             mismatch += listing.mismatch;
             rows.extend(listing.rows);
@@ -206,7 +213,7 @@ impl Source {
         let mut next_publish = start + PUBLISH_INTERVAL;
         self.note_pending();
         self.publish();
-        while let Some(Some((index, outcome))) = poll.within(listings.next()).await {
+        while let Some(Some((index, outcome))) = self.withdrawing(poll.within(listings.next())).await {
             match outcome {
                 Ok(TagListing { listing, images }) => {
                     answered += 1;
@@ -334,35 +341,45 @@ impl Source {
         }
     }
 
-    /// Waits for the next poll; what becomes too old meanwhile is withdrawn at its time.
-    async fn wait(&mut self, next: Instant) {
-        while let Some(expiry) = self.next_expiry().filter(|expiry| *expiry < next) {
-            sleep_until(expiry).await;
-            tracing::warn!(source = self.config.name.as_str(), "data became too old and is withdrawn");
+    /// Waits for `work`; what becomes too old meanwhile is withdrawn at its time.
+    async fn withdrawing<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            let Some(expiry) = self.expiry else { return work.await };
+            if let Ok(done) = timeout_at(expiry, &mut work).await {
+                return done;
+            }
             self.changed = true;
             self.publish();
         }
-        sleep_until(next).await;
-    }
-
-    /// When something that is shown becomes too old.
-    fn next_expiry(&self) -> Option<Instant> {
-        let read = [self.repositories.as_ref().map(|k| k.0), self.shared.as_ref().map(|k| k.0)];
-        let now = Instant::now();
-        read.into_iter()
-            .flatten()
-            .map(|read| read + self.config.poll.stale_after)
-            .filter(|end| *end > now)
-            .min()
     }
 
     /// Publishes what is known and not too old.
     fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            self.inventory = Arc::new(self.build());
+            let inventory = Arc::new(self.build());
+            let before = std::mem::replace(&mut self.inventory, inventory);
+            self.expiry = self.next_expiry();
+            let source = self.config.name.as_str();
+            if before.repositories.is_some() && self.inventory.repositories.is_none() {
+                tracing::warn!(source, "the list of repositories became too old, all is withdrawn");
+            } else if before.shared.is_some() && self.inventory.shared.is_none() {
+                tracing::warn!(source, "the shared repositories became too old and are withdrawn");
+            }
         }
         let state = SourceState { inventory: Arc::clone(&self.inventory), status: self.status.clone() };
         self.state.send_replace(Arc::new(state));
+    }
+
+    /// When something of what was just published becomes too old.
+    fn next_expiry(&self) -> Option<Instant> {
+        let inventory = &self.inventory;
+        let list = self.repositories.as_ref().filter(|_| inventory.repositories.is_some()).map(|k| k.0);
+        let shared = self.shared.as_ref().filter(|_| inventory.shared.is_some()).map(|k| k.0);
+        let lists = list.into_iter().chain(shared).map(|read| read + self.config.poll.stale_after).min();
+        // Each repository's tags have a time of their own, and not every one is worth a page.
+        let tags = list.and(self.tags.expiry()).map(|expiry| expiry.max(Instant::now() + PUBLISH_INTERVAL));
+        lists.into_iter().chain(tags).min()
     }
 
     fn build(&self) -> Inventory {
@@ -401,10 +418,10 @@ pub fn collectors(config: &SourceConfig) -> Vec<Collector> {
 
 fn tag_rules(config: &SourceConfig) -> Rules {
     let (full_sweep, interval) = (config.tags.full_sweep, config.poll.interval);
-    let lists = full_sweep.as_millis() / interval.as_millis().max(1);
+    let polls = full_sweep.as_millis() / interval.as_millis().max(1);
     Rules {
         full_sweep,
-        sweep_lists: u64::try_from(lists).unwrap_or(u64::MAX).max(1),
+        sweep_polls: u64::try_from(polls).unwrap_or(u64::MAX).max(1),
         max_age: full_sweep + config.poll.stale_after,
         // Only NCR's tags tell when they were pulled.
         after_download: matches!(config.cloud, Cloud::Ncr(_)).then_some(AFTER_DOWNLOAD),

@@ -33,8 +33,8 @@ pub struct KnownRepositories {
     pub listed: u64,
     /// See [`crate::inventory::Repositories::organizations`].
     pub organizations: Option<Vec<Box<str>>>,
-    /// Lists read so far: the full sweep goes on from here.
-    pub lists: u64,
+    /// Polls begun so far: the full sweep goes on from here.
+    pub polls: u64,
     /// Sorted by organization and name, each once.
     pub rows: Vec<KnownRepository>,
 }
@@ -109,9 +109,9 @@ impl Source {
         if let Some(known) = memory.repositories
             && let Some(read) = clocks.instant(known.read)
         {
-            let KnownRepositories { listed, organizations, lists, rows, .. } = known;
+            let KnownRepositories { listed, organizations, polls, rows, .. } = known;
             let listing = RepositoryListing { listed, organizations, ..RepositoryListing::default() };
-            self.tags.restore(lists, rows, &clocks);
+            self.tags.restore(polls, rows, &clocks);
             self.repositories = Some((read, listing));
             self.status.tried = read.elapsed() < self.config.poll.stale_after;
             if self.status.has(Collector::Tags) {
@@ -145,12 +145,12 @@ impl Source {
     fn memory(&self, now: SystemTime) -> Memory {
         let clocks = Clocks::new(now);
         let repositories = self.repositories.as_ref().map(|(read, known)| {
-            let (lists, rows) = self.tags.remember(&clocks);
+            let (polls, rows) = self.tags.remember(&clocks);
             KnownRepositories {
                 read: clocks.wall(*read),
                 listed: known.listed,
                 organizations: known.organizations.clone(),
-                lists,
+                polls,
                 rows,
             }
         });

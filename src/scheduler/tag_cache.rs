@@ -19,17 +19,17 @@ use crate::inventory::{Entry, Repository, Tag, TagSet};
 pub struct TagCache {
     rows: Vec<Row>,
     rules: Rules,
-    /// Lists taken so far.
-    lists: u64,
+    /// Polls begun so far.
+    polls: u64,
 }
 
 /// When tags are read again, and how long they are shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Every repository's tags are read at least once in this time, spread over this many lists.
+    /// Every repository's tags are read at least once in this time, spread over this many polls.
     pub full_sweep: Duration,
     /// See [`Self::full_sweep`]; at least 1.
-    pub sweep_lists: u64,
+    pub sweep_polls: u64,
     /// Tags are shown so long after they were read.
     pub max_age: Duration,
     /// Where a download changes what is known of the tags, it causes them to be read again after this time.
@@ -54,7 +54,13 @@ struct Known {
 impl TagCache {
     /// An empty cache.
     pub fn new(rules: Rules) -> Self {
-        Self { rows: Vec::new(), rules, lists: 0 }
+        Self { rows: Vec::new(), rules, polls: 0 }
+    }
+
+    /// Notes that a poll begins: each has its share of the full sweep, whether or not its list succeeds, so that an
+    /// outage puts nothing off.
+    pub fn begin_poll(&mut self) {
+        self.polls = self.polls.wrapping_add(1);
     }
 
     /// Takes a new list, sorted by key, and says how many of its repositories' tags need not be read. Tags of
@@ -80,14 +86,13 @@ impl TagCache {
             rows.push(row);
         }
         self.rows = rows;
-        self.lists = self.lists.wrapping_add(1);
         skipped
     }
 
     /// Whether tags need not be read again.
     fn holds(&self, known: &Known, repository: &Repository, now: Instant) -> bool {
         let age = now.saturating_duration_since(known.read);
-        let turn = self.lists % self.rules.sweep_lists == sweep_slot(repository, self.rules.sweep_lists);
+        let turn = self.polls % self.rules.sweep_polls == sweep_slot(repository, self.rules.sweep_polls);
         let unchanged = known.fingerprint.is_some() && known.fingerprint == fingerprint(repository);
         let downloaded = known.downloads != repository.downloads
             && self.rules.after_download.is_some_and(|least_age| age >= least_age);
@@ -128,17 +133,15 @@ impl TagCache {
 
     /// Every repository with its tags, where they are known and not too old.
     pub fn entries(&self) -> Vec<Entry> {
-        let tags = |row: &Row| {
-            let known = row.known.as_ref()?;
-            (known.read.elapsed() < self.rules.max_age).then(|| Arc::clone(&known.tags))
-        };
+        let now = Instant::now();
+        let tags = |row: &Row| Some(Arc::clone(&self.shown(row, now)?.tags));
         self.rows
             .iter()
             .map(|row| Entry { repository: Arc::clone(&row.repository), tags: tags(row) })
             .collect()
     }
 
-    /// How many lists were taken, and every repository with all that is known, too old or not.
+    /// How many polls began, and every repository with all that is known, too old or not.
     pub fn remember(&self, clocks: &Clocks) -> (u64, Vec<KnownRepository>) {
         let tags = |known: &Known| KnownTags {
             tags: Arc::clone(&known.tags),
@@ -151,11 +154,11 @@ impl TagCache {
             due: row.due.map(|due| clocks.wall(due)),
             tags: row.known.as_ref().map(tags),
         };
-        (self.lists, self.rows.iter().map(row).collect())
+        (self.polls, self.rows.iter().map(row).collect())
     }
 
     /// Goes on from what [`Self::remember`] said.
-    pub fn restore(&mut self, lists: u64, rows: Vec<KnownRepository>, clocks: &Clocks) {
+    pub fn restore(&mut self, polls: u64, rows: Vec<KnownRepository>, clocks: &Clocks) {
         let known = |tags: KnownTags| {
             let KnownTags { tags, read, fingerprint, downloads } = tags;
             Some(Known { tags, read: clocks.instant(read)?, fingerprint, downloads })
@@ -165,7 +168,18 @@ impl TagCache {
             due: row.due.and_then(|due| clocks.instant(due)),
             known: row.tags.and_then(known),
         };
-        (self.lists, self.rows) = (lists, rows.into_iter().map(row).collect());
+        (self.polls, self.rows) = (polls, rows.into_iter().map(row).collect());
+    }
+
+    /// When the first of the tags that are shown become too old.
+    pub fn expiry(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let read = self.rows.iter().filter_map(|row| Some(self.shown(row, now)?.read));
+        read.min().map(|read| read + self.rules.max_age)
+    }
+
+    fn shown<'a>(&self, row: &'a Row, now: Instant) -> Option<&'a Known> {
+        row.known.as_ref().filter(|known| now.saturating_duration_since(known.read) < self.rules.max_age)
     }
 }
 
@@ -183,7 +197,7 @@ fn fingerprint(repository: &Repository) -> Option<u64> {
     (updated.is_some() || tag_names_hash.is_some()).then(|| hasher.finish())
 }
 
-/// In which of `slots` lists a repository is read although it did not change: always the same one, and as many
+/// In which of `slots` polls a repository is read although it did not change: always the same one, and as many
 /// repositories in each.
 fn sweep_slot(repository: &Repository, slots: u64) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
@@ -211,7 +225,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_mins(5);
     const RULES: Rules = Rules {
         full_sweep: Duration::from_hours(24),
-        sweep_lists: 288,
+        sweep_polls: 288,
         max_age: Duration::from_hours(25),
         after_download: None,
     };
@@ -298,6 +312,7 @@ mod tests {
         let mut most = 0;
         for n in 1..=288 {
             let now = start + n * INTERVAL;
+            cache.begin_poll();
             cache.list(rows.clone(), now);
             let swept = read(&mut cache, now);
             most = most.max(swept.len());
@@ -309,8 +324,27 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_list_does_not_make_the_sweep_read_anything_twice() {
+        let mut cache = TagCache::new(RULES);
+        let start = Instant::now();
+        let rows: Vec<_> = (0..2880).map(|n| repository(&format!("{n:04}"), 1)).collect();
+        cache.list(rows.clone(), start);
+        read(&mut cache, start);
+        let mut reads = 0;
+        for n in 1..=2 * 288 {
+            cache.begin_poll();
+            if !(200..210).contains(&n) {
+                let now = start + n * INTERVAL;
+                cache.list(rows.clone(), now);
+                reads += read(&mut cache, now).len();
+            }
+        }
+        assert_eq!(reads, 2 * rows.len());
+    }
+
+    #[test]
     fn nothing_is_older_than_a_full_sweep_however_seldom_lists_come() {
-        let mut cache = TagCache::new(Rules { sweep_lists: u64::MAX, ..RULES });
+        let mut cache = TagCache::new(Rules { sweep_polls: u64::MAX, ..RULES });
         let now = Instant::now();
         cache.list(vec![repository("a", 1)], now);
         read(&mut cache, now);

@@ -96,7 +96,7 @@ impl Decoder<'_> {
             read: self.time()?,
             listed: self.number()?,
             organizations: self.option(|decoder| decoder.list(Self::text))?,
-            lists: self.number()?,
+            polls: self.number()?,
             rows: self.list(Self::known_repository)?,
         };
         ascending(known.rows.is_sorted_by(|a, b| key(a) < key(b)))?;

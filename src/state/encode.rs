@@ -78,13 +78,13 @@ impl Encoder {
     }
 
     fn repositories(&mut self, known: &KnownRepositories) -> io::Result<()> {
-        let KnownRepositories { read, listed, organizations, lists, rows } = known;
+        let KnownRepositories { read, listed, organizations, polls, rows } = known;
         self.time(*read)?;
         self.number(*listed)?;
         self.option(organizations.as_ref(), |encoder, names| {
             encoder.list(names, |encoder, name| encoder.text(name))
         })?;
-        self.number(*lists)?;
+        self.number(*polls)?;
         self.list(rows, Self::known_repository)
     }
 

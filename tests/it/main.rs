@@ -20,6 +20,7 @@ mod readme;
 mod reload;
 mod scheduler;
 mod server;
+mod soak;
 mod state;
 mod support;
 mod swr;

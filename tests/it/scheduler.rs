@@ -31,8 +31,9 @@ struct Account {
     fail_tags: BTreeMap<&'static str, Reason>,
     /// When repositories changed, which for others the list does not tell.
     updated: BTreeMap<&'static str, Timestamp>,
-    /// How long one tag listing takes.
+    /// How long one tag listing takes, and the list of repositories.
     tags_take: Duration,
+    repositories_take: Duration,
     /// Calls in the order in which they began, with the time since the start.
     calls: Vec<(Duration, String)>,
 }
@@ -60,6 +61,8 @@ fn outcome(reason: Option<Reason>) -> Result<(), ApiError> {
 impl Provider for InMemory {
     async fn repositories(&self, _: &Poll) -> Result<RepositoryListing, ApiError> {
         self.note("repositories".to_owned());
+        let take = self.account.lock().unwrap().repositories_take;
+        sleep(take).await;
         let account = self.account.lock().unwrap();
         outcome(account.fail_repositories)?;
         let row = |name: &&str| Repository {
@@ -272,6 +275,45 @@ async fn withdraws_what_is_too_old_at_its_time_and_nothing_is_zero() {
     pass(2).await;
     assert_eq!((source.repositories().as_str(), source.shared()), ("unknown", None));
     assert_eq!(source.up(), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn withdraws_what_becomes_too_old_while_a_poll_is_under_way() {
+    let source = start(account(&["a"]));
+    pass(1).await;
+    source.edit(|account| account.fail_repositories = Some(Reason::Timeout));
+    pass(540).await;
+    source.edit(|account| account.repositories_take = Duration::from_secs(47));
+    pass(58).await;
+    assert_eq!(source.repositories(), "a+");
+    pass(2).await;
+    assert_eq!((source.repositories().as_str(), source.shared()), ("unknown", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn withdraws_shared_repositories_at_their_time_when_only_they_fail() {
+    let source = start(account(&["a"]));
+    pass(1).await;
+    source.edit(|account| account.fail_shared = Some(Reason::Server));
+    pass(598).await;
+    assert_eq!(source.shared(), Some(2));
+    pass(2).await;
+    assert_eq!((source.repositories().as_str(), source.shared()), ("a+", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn withdraws_tags_between_polls_too() {
+    // The first list takes half a minute, and so tags are that much younger than the polls.
+    let source = start(Account { repositories_take: Duration::from_secs(30), ..account(&["a"]) });
+    pass(31).await;
+    source.edit(|account| {
+        account.repositories_take = Duration::ZERO;
+        account.fail_tags.insert("a", Reason::Server);
+    });
+    pass(24 * 3600 + 598).await;
+    assert_eq!(source.repositories(), "a+");
+    pass(2).await;
+    assert_eq!(source.repositories(), "a");
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ pub fn sample(repositories: u32, tags: u32) -> Memory {
             read: moment(0),
             listed: repositories.into(),
             organizations: Some(vec!["organization-000".into()]),
-            lists: 288,
+            polls: 288,
             rows: (0..repositories).map(row).collect(),
         }),
         shared: None,
@@ -89,7 +89,7 @@ fn repositories() -> impl Strategy<Value = KnownRepositories> {
     }));
     let row = (repository(), option::of(some_time()), option::of(tags()));
     (some_time(), any::<u64>(), organizations, any::<u64>(), vec(row, 0..10)).prop_map(
-        |(read, listed, organizations, lists, rows)| {
+        |(read, listed, organizations, polls, rows)| {
             let key = |r: &Repository| (r.organization.clone(), r.name.clone());
             let rows: BTreeMap<_, _> = rows
                 .into_iter()
@@ -98,7 +98,7 @@ fn repositories() -> impl Strategy<Value = KnownRepositories> {
                     (key, KnownRepository { repository: Arc::new(repository), due, tags })
                 })
                 .collect();
-            KnownRepositories { read, listed, organizations, lists, rows: rows.into_values().collect() }
+            KnownRepositories { read, listed, organizations, polls, rows: rows.into_values().collect() }
         },
     )
 }
