@@ -15,6 +15,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// No delay is longer, unless the API asks for it.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
+/// The longest time that an API can ask for: clocks must not overflow when it is added to them.
+const LONGEST_ASKED: Duration = Duration::from_hours(24 * 365);
+
 /// The delays before the retries of one request.
 pub fn delays() -> ExponentialBackoff {
     ExponentialBuilder::new()
@@ -36,13 +39,14 @@ pub fn delay(cause: &Cause, delays: &mut ExponentialBackoff) -> Option<Duration>
     delays.next().map(|delay| asked.map_or(delay, |asked| asked.max(delay)))
 }
 
-/// The time that `Retry-After` asks for, in either of its forms, counted from `now`.
+/// The time that `Retry-After` asks for, in either of its forms, counted from `now`; a year at most.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => http_date(value).map(|date| date.duration_since(now).unwrap_or_default()),
-    }
+    let asked = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => http_date(value)?.duration_since(now).unwrap_or_default(),
+    };
+    Some(asked.min(LONGEST_ASKED))
 }
 
 /// This machine's clock minus the answer's `Date`, in seconds.
@@ -111,5 +115,15 @@ mod tests {
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
+    }
+
+    #[test]
+    fn no_clock_overflows_when_it_is_moved_by_what_the_api_asks_for() {
+        for value in ["18446744073709551615", "Wed, 30 Dec 9998 23:59:59 GMT"] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            let asked = retry_after(&headers, SystemTime::UNIX_EPOCH).unwrap();
+            assert_eq!(asked, LONGEST_ASKED, "{value}");
+            assert!(std::time::Instant::now().checked_add(asked).is_some(), "{value}");
+        }
     }
 }
