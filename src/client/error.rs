@@ -1,8 +1,11 @@
 //! Why a call failed, and how to say so.
 
+use std::cmp::Reverse;
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
+
+use serde_json::json;
 
 use super::Call;
 use crate::inventory::Timestamp;
@@ -131,8 +134,16 @@ impl Refusal {
     /// Takes `secrets` out of the API's texts, some of which repeat the request, and cuts them to a sensible length.
     #[must_use]
     pub fn clean(mut self, secrets: &[&str]) -> Self {
+        // A body that is repeated as text has its quotes and backslashes escaped.
+        let escaped = secrets.iter().map(|secret| json!(secret).to_string());
+        let escaped = escaped.map(|text| text[1..text.len() - 1].to_owned());
+        let mut secrets: Vec<String> =
+            secrets.iter().map(|secret| (*secret).to_owned()).chain(escaped).collect();
+        secrets.retain(|secret| !secret.is_empty());
+        // One may be part of another.
+        secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
         for text in [&mut self.code, &mut self.message].into_iter().flatten() {
-            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            for secret in &secrets {
                 *text = text.replace(secret, "[redacted]");
             }
             if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
@@ -172,7 +183,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "status {}", self.status)?;
         if let Some(code) = &self.code {
-            write!(f, ", code {code}")?;
+            write!(f, ", code {}", code.escape_debug())?;
         }
         if let Some(message) = &self.message {
             write!(f, ", {message:?}")?;
@@ -208,6 +219,25 @@ mod tests {
         let of = |skew| refusal("bad signature").blame_clock(Some(skew)).message.unwrap();
         assert_eq!(of(-400.4), "bad signature; this machine's clock is 400 s behind the API's, set it right");
         assert_eq!(of(60.0), "bad signature");
+    }
+
+    #[test]
+    fn takes_secrets_out_that_the_api_repeats_as_json() {
+        let cleaned = refusal(r#"bad request {"password":"pass\"wörd\\1"}"#).clean(&["pass\"wörd\\1"]);
+        assert_eq!(cleaned.message.as_deref(), Some(r#"bad request {"password":"[redacted]"}"#));
+    }
+
+    #[test]
+    fn takes_a_secret_out_whole_where_another_is_a_part_of_it() {
+        let cleaned = refusal("sent key-and-more").clean(&["key", "key-and-more"]);
+        assert_eq!(cleaned.message.as_deref(), Some("sent [redacted]"));
+    }
+
+    #[test]
+    fn shows_the_apis_texts_in_one_line() {
+        let code = Some("a\nb\u{1b}[31m".to_owned());
+        let shown = Refusal { code, ..refusal("c\r\nd") }.to_string();
+        assert_eq!(shown, r#"status 401, code a\nb\u{1b}[31m, "c\r\nd""#);
     }
 
     #[test]
