@@ -153,6 +153,17 @@ mod tests {
     }
 
     #[test]
+    fn counts_are_exact_in_every_notation() {
+        for (json, number) in [
+            ("1711928488002.000000", 1_711_928_488_002),
+            ("9007199254740991.0", 9_007_199_254_740_991),
+            ("9.007199254740991e15", 9_007_199_254_740_991),
+        ] {
+            assert_eq!(count_of(json).unwrap(), Some(number), "{json}");
+        }
+    }
+
+    #[test]
     fn negative_and_null_counts_are_not_given() {
         for json in ["-1", "-9223372036854775808", "-2.0", "null"] {
             assert_eq!(count_of(json).unwrap(), None, "{json}");
