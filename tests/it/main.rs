@@ -8,6 +8,7 @@ mod config;
 mod credentials;
 mod exposition;
 mod faults;
+mod fuzz;
 mod golden;
 mod layering;
 mod lifecycle;
