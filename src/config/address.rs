@@ -1,6 +1,6 @@
 //! Addresses: which are accepted, which are the clouds' own, and how to connect to them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -118,10 +118,12 @@ fn is_loopback(url: &Url) -> bool {
 /// The file named by `key`, if it can be opened.
 fn readable_file(table: &Table, key: &str, directory: &Path) -> Option<PathBuf> {
     let path = directory.join(table.text(key)?);
-    let opened = File::open(&path).and_then(|file| file.metadata());
+    // Opening a named pipe would wait for its writer.
+    let opened = fs::metadata(&path)
+        .and_then(|metadata| if metadata.is_file() { File::open(&path).map(Some) } else { Ok(None) });
     let message = match opened {
-        Ok(metadata) if metadata.is_file() => return Some(path),
-        Ok(_) => "is not a file; name a PEM file".to_owned(),
+        Ok(Some(_)) => return Some(path),
+        Ok(None) => "is not a file; name a PEM file".to_owned(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             "no such file; create it or correct the path".to_owned()
         }
@@ -133,6 +135,10 @@ fn readable_file(table: &Table, key: &str, directory: &Path) -> Option<PathBuf> 
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use super::super::layers::Entries;
+    use super::super::problem::Problems;
     use super::*;
 
     #[test]
@@ -160,6 +166,18 @@ mod tests {
         {
             assert!(parse(address, true).is_err(), "{address}");
         }
+    }
+
+    #[test]
+    fn a_named_pipe_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let entries = Entries::from([("ca_file".to_owned(), pipe.to_str().unwrap().into())]);
+        let problems = Problems::default();
+        assert_eq!(readable_file(&Table::root(&entries, &problems), "ca_file", Path::new("")), None);
+        let message = problems.none_or_error().unwrap_err().to_string();
+        assert!(message.ends_with("pipe: is not a file; name a PEM file"), "{message}");
     }
 
     #[test]
