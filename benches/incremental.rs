@@ -23,6 +23,7 @@ use container_registry_exporter::config::Config;
 use container_registry_exporter::exposition::limit::{Selection, select};
 use container_registry_exporter::exposition::page::Pages;
 use container_registry_exporter::exposition::source_page::render;
+use container_registry_exporter::inventory::Inventory;
 use container_registry_exporter::scheduler::{Source, SourceState};
 use container_registry_exporter::simulator::{Call, Simulator, World, keys};
 use container_registry_exporter::telemetry::self_metrics::SelfMetrics;
@@ -103,9 +104,31 @@ fn due(round: u32, poll: u64) -> u64 {
 struct Exporter {
     source: Source,
     states: watch::Receiver<Arc<SourceState>>,
+    page: Shown,
+    series: u64,
+}
+
+/// The page as it is served.
+#[derive(Default)]
+struct Shown {
+    inventory: Option<Arc<Inventory>>,
     pages: Pages,
     selection: Selection,
-    series: u64,
+}
+
+impl Shown {
+    /// Renders what was published unless that is what the page shows.
+    fn show(&mut self, state: &SourceState) {
+        let inventory = &state.inventory;
+        if self.inventory.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, inventory)) {
+            return;
+        }
+        let name = &inventory.source.name;
+        self.selection = select(inventory, None, &self.selection);
+        let page = render(inventory, &self.selection, self.pages.source(name).as_deref());
+        self.pages.set(name, Some(Arc::new(page)));
+        self.inventory = Some(Arc::clone(inventory));
+    }
 }
 
 impl Exporter {
@@ -121,7 +144,7 @@ impl Exporter {
         let config = Config::parse(&text, Path::new("."), &BTreeMap::new())?;
         let config = config.sources.into_iter().next().context("one source is configured")?;
         let (source, states) = sources::source(config, &Guards::default(), &SelfMetrics::new())?;
-        Ok(Self { source, states, pages: Pages::default(), selection: Selection::default(), series: 0 })
+        Ok(Self { source, states, page: Shown::default(), series: 0 })
     }
 
     /// Polls once and renders the page after the list and after the tags, as the exporter does, and says what CPU time
@@ -136,7 +159,7 @@ impl Exporter {
                         biased;
                         _ = self.states.changed() => {
                             let state = Arc::clone(&self.states.borrow_and_update());
-                            show(&state, &self.pages, &mut self.selection);
+                            self.page.show(&state);
                         }
                         done = &mut poll => break done,
                     }
@@ -145,18 +168,11 @@ impl Exporter {
             "the poll failed"
         );
         let state = Arc::clone(&self.states.borrow_and_update());
-        show(&state, &self.pages, &mut self.selection);
+        self.page.show(&state);
         let cost = cpu()?.saturating_sub(start);
-        self.series = self.selection.counts().served.iter().sum();
+        self.series = self.page.selection.counts().served.iter().sum();
         Ok(cost)
     }
-}
-
-fn show(state: &SourceState, pages: &Pages, selection: &mut Selection) {
-    let name = &state.inventory.source.name;
-    *selection = select(&state.inventory, None, selection);
-    let page = render(&state.inventory, selection, pages.source(name).as_deref());
-    pages.set(name, Some(Arc::new(page)));
 }
 
 /// CPU time of this thread.
