@@ -11,7 +11,7 @@ mod bodies;
 type Target = fn(&[u8]);
 
 /// Each target with the fewest files that its corpus must have.
-const TARGETS: [(&str, Target, usize); 12] = [
+const TARGETS: [(&str, Target, usize); 13] = [
     ("accept", bodies::accept::run, 42),
     ("configuration", bodies::configuration::run, 142),
     ("content_range", bodies::content_range::run, 17),
@@ -22,6 +22,7 @@ const TARGETS: [(&str, Target, usize); 12] = [
     ("query", bodies::query::run, 44),
     ("retry_after", bodies::retry_after::run, 101),
     ("signing", bodies::signing::run, 28),
+    ("snapshot", bodies::snapshot::run, 14),
     ("swr_wire", bodies::swr_wire::run, 96),
     ("texts", bodies::texts::run, 45),
 ];

@@ -11,5 +11,6 @@ pub mod ncr_wire;
 pub mod query;
 pub mod retry_after;
 pub mod signing;
+pub mod snapshot;
 pub mod swr_wire;
 pub mod texts;
