@@ -22,7 +22,7 @@ const TARGETS: [(&str, Target, usize); 13] = [
     ("query", bodies::query::run, 44),
     ("retry_after", bodies::retry_after::run, 101),
     ("signing", bodies::signing::run, 28),
-    ("snapshot", bodies::snapshot::run, 14),
+    ("snapshot", bodies::snapshot::run, 94),
     ("swr_wire", bodies::swr_wire::run, 96),
     ("texts", bodies::texts::run, 45),
 ];
