@@ -16,6 +16,7 @@ mod piece;
 pub mod source_page;
 mod totals;
 pub mod trim;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::future::pending;

@@ -56,11 +56,20 @@ impl Selection {
         self.counts
     }
 
-    fn served_repository(&self, entry: &Entry) -> bool {
+    /// Whether the same number of tags of each repository is on the page as with `other`.
+    pub(super) fn has_tags_of(&self, other: &Self) -> bool {
+        self.tags == other.tags
+    }
+
+    /// Whether a repository, which is probably at `index`, is on the page.
+    fn served_repository(&self, entry: &Entry, index: usize) -> bool {
         fn key(entry: &Entry) -> (&str, &str) {
             (&entry.repository.organization, &entry.repository.name)
         }
         let known = self.repositories.as_ref().map_or(&[][..], |r| &r.entries);
+        if known.get(index).is_some_and(|known| key(known) == key(entry)) {
+            return self.serves_repository[index];
+        }
         known.binary_search_by_key(&key(entry), key).is_ok_and(|index| self.serves_repository[index])
     }
 
@@ -89,7 +98,7 @@ pub fn select(inventory: &Inventory, limit: Option<u64>, previous: &Selection) -
             series: repository_series(entry),
             size_bytes: entry.repository.size_bytes,
             downloads: entry.repository.downloads,
-            served_before: previous.served_repository(entry),
+            served_before: previous.served_repository(entry, index),
         })
         .collect();
     let shared_rows: Vec<Row> = distinct::shared(shared)

@@ -117,7 +117,7 @@ impl Page {
         gzip.push(&Bytes::from_static(&GZIP_HEADER));
         let mut checksum = Hasher::new();
         for (family, head) in HEADS.iter().enumerate() {
-            let mut pieces = sources.iter().flat_map(|source| &source.families[family]).peekable();
+            let mut pieces = sources.iter().flat_map(|source| source.family(family)).peekable();
             let head = pieces.peek().is_some().then_some(head);
             for piece in head.into_iter().chain(pieces.map(|piece| &**piece)) {
                 text.push(&piece.text);

@@ -78,19 +78,80 @@ impl Default for Deflater {
     }
 }
 
+/// A family's text.
+#[derive(Clone, Debug, Default)]
+pub struct Pieces {
+    /// In order.
+    pub all: Vec<Arc<Piece>>,
+    /// How many repositories each is about, those without series in it included.
+    repositories: Vec<usize>,
+}
+
+/// Where a repository stood on the page before, and how many from it on followed each other there as they do now, all
+/// unchanged; `length` is 0 for one that changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Its place among the repositories of the page before.
+    pub at: usize,
+    /// The repositories, itself included.
+    pub length: usize,
+}
+
 /// Cuts one family's text into pieces, at ends of repositories that their names choose: a repository that comes or
 /// goes moves the cuts near it only, and all other pieces are those of the page before.
 pub struct Cutter<'a> {
     text: Vec<u8>,
-    pieces: Vec<Arc<Piece>>,
-    previous: HashMap<u32, &'a Arc<Piece>>,
+    pieces: Pieces,
+    /// Repositories since the last cut.
+    repositories: usize,
+    /// Repositories that a piece taken over is still about.
+    covered: usize,
+    previous: &'a Pieces,
+    by_checksum: HashMap<u32, &'a Arc<Piece>>,
+    /// With which repository each of the previous pieces begins.
+    starts: Vec<usize>,
 }
 
 impl<'a> Cutter<'a> {
     /// Starts a family that had the pieces `previous` on the page before.
-    pub fn new(previous: &'a [Arc<Piece>]) -> Self {
-        let previous = previous.iter().map(|piece| (piece.checksum.clone().finalize(), piece)).collect();
-        Self { text: Vec::new(), pieces: Vec::new(), previous }
+    pub fn new(previous: &'a Pieces) -> Self {
+        let by_checksum =
+            previous.all.iter().map(|piece| (piece.checksum.clone().finalize(), piece)).collect();
+        let start = |next: &mut usize, repositories: &usize| {
+            let start = *next;
+            *next += repositories;
+            Some(start)
+        };
+        let starts = previous.repositories.iter().scan(0, start).collect();
+        let (text, pieces) = (Vec::new(), Pieces::default());
+        Self { text, pieces, repositories: 0, covered: 0, previous, by_checksum, starts }
+    }
+
+    /// Goes on to the next repository, and says whether there is nothing to append for it: the cutter is at the beginning
+    /// of a previous piece all of whose repositories follow unchanged, or within it.
+    pub fn takes_over(&mut self, run: Run) -> bool {
+        if self.covered == 0 && self.repositories == 0 && run.length > 0 {
+            self.covered = self.take_piece(run).unwrap_or(0);
+        }
+        let covered = self.covered > 0;
+        if covered {
+            self.covered -= 1;
+        } else {
+            self.repositories += 1;
+        }
+        covered
+    }
+
+    fn take_piece(&mut self, run: Run) -> Option<usize> {
+        let index = self.starts.binary_search(&run.at).ok()?;
+        let repositories = self.previous.repositories[index];
+        // The end of the page, and not a repository, cut the last one.
+        let last = index + 1 == self.starts.len();
+        (!last && repositories <= run.length).then(|| {
+            self.pieces.all.push(Arc::clone(&self.previous.all[index]));
+            self.pieces.repositories.push(repositories);
+            repositories
+        })
     }
 
     /// Appends what `write` writes of one repository, `hash` being a hash of the repository's name.
@@ -107,7 +168,7 @@ impl<'a> Cutter<'a> {
     }
 
     /// The pieces.
-    pub fn finish(mut self, deflater: &mut Deflater) -> Vec<Arc<Piece>> {
+    pub fn finish(mut self, deflater: &mut Deflater) -> Pieces {
         if !self.text.is_empty() {
             self.cut(deflater);
         }
@@ -115,10 +176,12 @@ impl<'a> Cutter<'a> {
     }
 
     fn cut(&mut self, deflater: &mut Deflater) {
-        let known = self.previous.get(&crc32fast::hash(&self.text)).filter(|known| known.text == self.text);
+        let known =
+            self.by_checksum.get(&crc32fast::hash(&self.text)).filter(|known| known.text == self.text);
         let piece =
             known.map_or_else(|| Arc::new(Piece::new(&self.text, deflater)), |known| Arc::clone(known));
-        self.pieces.push(piece);
+        self.pieces.all.push(piece);
+        self.pieces.repositories.push(std::mem::take(&mut self.repositories));
         self.text.clear();
     }
 }
@@ -156,12 +219,13 @@ mod tests {
     /// The pieces of rows `name 0`, `name 1`, ... of about 1 KB each.
     fn cut(rows: &[String], previous: &[Arc<Piece>]) -> Vec<Arc<Piece>> {
         let mut deflater = Deflater::new();
-        let mut cutter = Cutter::new(previous);
+        let previous = Pieces { all: previous.to_vec(), ..Pieces::default() };
+        let mut cutter = Cutter::new(&previous);
         for row in rows {
             let hash = crc32fast::hash(row.as_bytes());
             cutter.append(hash, &mut deflater, |text| text.extend(format!("{row:>1023}\n").bytes()));
         }
-        cutter.finish(&mut deflater)
+        cutter.finish(&mut deflater).all
     }
 
     fn rows() -> Vec<String> {
