@@ -95,6 +95,8 @@ pub struct Run {
     pub at: usize,
     /// The repositories, itself included.
     pub length: usize,
+    /// Whether the last of them is the last on the page.
+    pub to_end: bool,
 }
 
 /// Cuts one family's text into pieces, at ends of repositories that their names choose: a repository that comes or
@@ -147,7 +149,8 @@ impl<'a> Cutter<'a> {
         let repositories = self.previous.repositories[index];
         // The end of the page, and not a repository, cut the last one.
         let last = index + 1 == self.starts.len();
-        (!last && repositories <= run.length).then(|| {
+        let fits = if last { run.to_end && repositories == run.length } else { repositories <= run.length };
+        fits.then(|| {
             self.pieces.all.push(Arc::clone(&self.previous.all[index]));
             self.pieces.repositories.push(repositories);
             repositories

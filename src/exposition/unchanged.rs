@@ -17,12 +17,15 @@ pub fn runs(previous: &Selection, selection: &Selection) -> Vec<Run> {
         while before.next_if(|(_, other)| key(&other.repository) < key(&entry.repository)).is_some() {}
         let known = before.next_if(|(_, other)| key(&other.repository) == key(&entry.repository));
         let known = known.filter(|(_, other)| same_tags && is_shared(other, entry));
-        runs.push(known.map_or_else(Run::default, |(at, _)| Run { at, length: 1 }));
+        runs.push(known.map_or_else(Run::default, |(at, _)| Run { at, length: 1, to_end: false }));
+    }
+    if let Some(last) = runs.last_mut() {
+        last.to_end = true;
     }
     for index in (1..runs.len()).rev() {
         let (run, next) = (runs[index - 1], runs[index]);
         if run.length > 0 && next.length > 0 && next.at == run.at + 1 {
-            runs[index - 1].length += next.length;
+            runs[index - 1] = Run { length: run.length + next.length, to_end: next.to_end, ..run };
         }
     }
     runs
