@@ -44,7 +44,8 @@ const ROLE: &str = "simulate";
 fn main() -> ExitCode {
     let outcome = match std::env::args().nth(1).as_deref() {
         Some(ROLE) => simulate(),
-        _ => ["5", "\"all\""].into_iter().try_for_each(measure),
+        // The default, and for comparison a page three times as large.
+        _ => measure("5", LEAST_RATIO).and_then(|()| measure("\"all\"", 1.0)),
     };
     if let Err(error) = outcome {
         eprintln!("{error:#}");
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 /// Polls with so many tags of each repository on the page.
-fn measure(newest: &str) -> Result<()> {
+fn measure(newest: &str, least_ratio: f64) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut cloud = Cloud::start()?;
     let mut exporter = Exporter::new(&cloud.url, newest)?;
@@ -81,10 +82,10 @@ fn measure(newest: &str) -> Result<()> {
     let ratio = full.as_secs_f64() / median.as_secs_f64();
     println!(
         "tags = {newest}: {} series; CPU {full:.1?} for the first poll, {median:.1?} for one with 1 % changed (median of \
-         {POLLS}): 1/{ratio:.1}, at most 1/{LEAST_RATIO} wanted",
+         {POLLS}): 1/{ratio:.1}, at most 1/{least_ratio} wanted",
         exporter.series
     );
-    ensure!(ratio >= LEAST_RATIO, "missed");
+    ensure!(ratio >= least_ratio, "missed");
     Ok(())
 }
 

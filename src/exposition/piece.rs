@@ -110,8 +110,9 @@ pub struct Cutter<'a> {
     covered: usize,
     previous: &'a Pieces,
     by_checksum: HashMap<u32, &'a Arc<Piece>>,
-    /// With which repository each of the previous pieces begins.
+    /// With which repository each of the previous pieces begins, and from which one on there was no text any more.
     starts: Vec<usize>,
+    textless: usize,
 }
 
 impl<'a> Cutter<'a> {
@@ -119,19 +120,23 @@ impl<'a> Cutter<'a> {
     pub fn new(previous: &'a Pieces) -> Self {
         let by_checksum =
             previous.all.iter().map(|piece| (piece.checksum.clone().finalize(), piece)).collect();
-        let start = |next: &mut usize, repositories: &usize| {
-            let start = *next;
-            *next += repositories;
-            Some(start)
-        };
-        let starts = previous.repositories.iter().scan(0, start).collect();
+        let mut textless = 0;
+        let mut starts = Vec::with_capacity(previous.repositories.len());
+        for repositories in &previous.repositories {
+            starts.push(textless);
+            textless += repositories;
+        }
         let (text, pieces) = (Vec::new(), Pieces::default());
-        Self { text, pieces, repositories: 0, covered: 0, previous, by_checksum, starts }
+        Self { text, pieces, repositories: 0, covered: 0, previous, by_checksum, starts, textless }
     }
 
     /// Goes on to the next repository, and says whether there is nothing to append for it: the cutter is at the beginning
-    /// of a previous piece all of whose repositories follow unchanged, or within it.
+    /// of a previous piece all of whose repositories follow unchanged, or within it, or nothing was written before.
     pub fn takes_over(&mut self, run: Run) -> bool {
+        if self.covered == 0 && run.length > 0 && run.at >= self.textless {
+            self.repositories += 1;
+            return true;
+        }
         if self.covered == 0 && self.repositories == 0 && run.length > 0 {
             self.covered = self.take_piece(run).unwrap_or(0);
         }
