@@ -14,7 +14,7 @@ const ORGANIZATIONS: [&str; 4] = ["base", "platform", "team \"a\\b\"", "zwölf"]
 /// What is in the registry at this moment.
 pub struct Account {
     ncr: bool,
-    size: u64,
+    size: u32,
     repositories: BTreeMap<Key, (Repository, Vec<Tag>)>,
     shared: BTreeMap<Key, SharedRepository>,
     /// Names given so far, and milliseconds since the beginning.
@@ -25,7 +25,7 @@ pub struct Account {
 
 impl Account {
     /// An account of about `size` repositories.
-    pub fn new(ncr: bool, size: u64, random: &mut Random) -> Self {
+    pub fn new(ncr: bool, size: u32, random: &mut Random) -> Self {
         let (repositories, shared) = (BTreeMap::new(), BTreeMap::new());
         let mut account = Self { ncr, size, repositories, shared, names: 0, clock: 0, seasons: 0 };
         for _ in 0..size {
@@ -39,7 +39,7 @@ impl Account {
         self.seasons += 1;
         let season = (f64::from(self.seasons) / SEASON * std::f64::consts::TAU).cos();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most twice the size")]
-        let size = (self.size as f64 * (1.0 + 0.6 * season)) as usize;
+        let size = (f64::from(self.size) * (1.0 + 0.6 * season)) as usize;
         if self.repositories.len() < size && random.percent(70) {
             self.create(random);
         }

@@ -37,7 +37,7 @@ impl Counters {
     fn expect(&self, name: &str, labels: &[(&str, &str)], expected: u64) -> Result<(), String> {
         let full = format!("container_registry_exporter_{name}");
         let families = self.0.iter().filter(|family| family.name() == full);
-        let mut metrics = families.flat_map(|family| family.get_metric());
+        let mut metrics = families.flat_map(prometheus::proto::MetricFamily::get_metric);
         let metric = metrics.find(|metric| {
             labels.iter().all(|(name, value)| {
                 metric.get_label().iter().any(|label| (label.name(), label.value()) == (*name, *value))

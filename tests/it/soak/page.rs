@@ -152,6 +152,6 @@ fn labels(before: &str, name: &str, value: &str) -> String {
         all.push(',');
     }
     let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', "\\n");
-    write!(all, "{name}=\"{value}\"").unwrap();
+    write!(all, "{name}=\"{value}\"").expect("writing to a String cannot fail");
     all
 }

@@ -38,6 +38,6 @@ impl Random {
 
     /// An index below `length`.
     pub fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).unwrap()
+        usize::try_from(self.below(length as u64)).expect("it is below a usize")
     }
 }

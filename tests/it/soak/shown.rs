@@ -1,5 +1,6 @@
 //! The page of what a source published, made as the exporter makes it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use container_registry_exporter::exposition::limit::{Selection, select};
@@ -60,7 +61,7 @@ impl Shown {
         let pages = Pages::default();
         pages.set(&inventory.source.name, Some(Arc::new(render(inventory, &self.limited, None))));
         let text = String::from_utf8(pages.whole().to_vec()).expect("a page is text");
-        let whole: std::collections::HashSet<&str> = self.text.lines().collect();
+        let whole: HashSet<&str> = self.text.lines().collect();
         if let Some(line) = text.lines().find(|line| !whole.contains(line)) {
             return Err(format!("with a limit there is {line}"));
         }

@@ -31,7 +31,7 @@ pub struct Simulation {
     /// Hours.
     pub full_sweep: u32,
     /// About so many repositories.
-    pub size: u64,
+    pub size: u32,
     pub seed: u64,
 }
 
@@ -83,24 +83,22 @@ pub async fn run(simulation: &Simulation) -> Result<Figures, String> {
         cloud,
         metrics,
         // About half of what there is.
-        limit: simulation.size * 12,
+        limit: u64::from(simulation.size) * 12,
         shown: Shown::default(),
         events: 0,
         good_until: None,
         polling: false,
         figures: Figures { least_repositories: usize::MAX, ..Figures::default() },
     };
-    let checked = checker.check_all(states, start + time - STEP).await;
+    let agreement = checker.check_all(states, start + time - STEP).await;
     running.abort();
-    checked.map_err(|disagreement| format!("after {:?}: {disagreement}", start.elapsed()))?;
+    agreement.map_err(|disagreement| format!("after {:?}: {disagreement}", start.elapsed()))?;
     Ok(checker.figures)
 }
 
 fn config(simulation: &Simulation) -> SourceConfig {
-    let (provider, region, auth) = match simulation.ncr {
-        true => ("ncr", "KR", ""),
-        false => ("swr", "cn-north-4", "method = \"ak_sk\", "),
-    };
+    let (provider, region, auth) =
+        if simulation.ncr { ("ncr", "KR", "") } else { ("swr", "cn-north-4", "method = \"ak_sk\", ") };
     let text = format!(
         r#"
         [sources.test]
