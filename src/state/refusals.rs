@@ -49,6 +49,8 @@ fn parse(line: &str) -> Option<Refused> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn refused(credential: u16) -> Refused {
@@ -73,5 +75,16 @@ mod tests {
         let text = b"1 2 1700000000123000000\n70000 1 5\n1 0 5\n1 1\n1 1 5 5\n\xff\n2 2 1700000000123000000";
         fs::write(directory.path().join(NAME), text).unwrap();
         assert_eq!(read(directory.path()), [refused(1), refused(2)]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_from_any_line_is_written_as_it_stands(line in "[0-9 +-]{0,40}|\\PC*") {
+            if let Some(refused) = parse(&line) {
+                let directory = tempfile::tempdir().unwrap();
+                write(directory.path(), std::slice::from_ref(&refused)).unwrap();
+                prop_assert_eq!(read(directory.path()), [refused]);
+            }
+        }
     }
 }

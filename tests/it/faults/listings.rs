@@ -46,16 +46,20 @@ fn world_of_pages() -> World {
     world
 }
 
-/// One poll without the fault, one with it, one without, where everything has three pages.
-async fn bad_listing(call: Call, expected: Result<i64, &str>, fault: Fault) {
-    let simulator = simulator(world_of_pages()).await;
-    let more = match call {
+/// Keys of a source that reads all tags in each poll, and no shared repositories unless they are what is tested.
+fn more_keys(call: Call) -> String {
+    let shared = match call {
         Call::ListShared => "shared = [\"thirdparty\"]\n",
         Call::ListRepositories | Call::ListTags => "shared = []\n",
         _ => "",
     };
-    let more = format!("{more}{ALL_TAGS}");
-    let config = source(&simulator, call, &more);
+    format!("{shared}{ALL_TAGS}")
+}
+
+/// One poll without the fault, one with it, one without, where everything has three pages.
+async fn bad_listing(call: Call, expected: Result<i64, &str>, fault: Fault) {
+    let simulator = simulator(world_of_pages()).await;
+    let config = source(&simulator, call, &more_keys(call));
     let mut exporter = Exporter::new(&config);
     assert!(exporter.poll().await, "the first poll");
     let before = exporter.inventory();
@@ -120,6 +124,26 @@ async fn every_bad_listing_fails_or_is_believed_after_two_equal_walks() {
     }
     assert_eq!(cells.len(), 6 * 6);
     run(cells).await;
+}
+
+/// One row goes and another comes while pages are read: every page states the same total and as many keys are found,
+/// so nothing in the listing tells that a row slipped between two pages.
+#[tokio::test]
+async fn a_row_that_slips_through_a_list_of_the_right_length_is_back_with_the_next_poll() {
+    for call in LISTINGS {
+        let simulator = simulator(world_of_pages()).await;
+        let config = source(&simulator, call, &more_keys(call));
+        let mut exporter = Exporter::new(&config);
+        assert!(exporter.poll().await, "{call:?}"); // finds the page size
+        simulator.fault(call, Fault::ShiftByLuck).times(1);
+        // The registry that goes cannot be asked for its images any more.
+        assert_eq!(exporter.poll().await, call != Call::ListRegistries, "{call:?}");
+        let mut fresh = Exporter::new(&config);
+        assert!(fresh.poll().await);
+        assert_ne!(exporter.inventory(), fresh.inventory(), "{call:?}");
+        assert!(exporter.poll().await, "{call:?}");
+        assert_eq!(exporter.inventory(), fresh.inventory(), "{call:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
