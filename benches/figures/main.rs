@@ -12,6 +12,7 @@ mod memory;
 mod model;
 mod scrape;
 mod simulated;
+mod sizing;
 mod startup;
 
 use std::process::ExitCode;
@@ -22,11 +23,12 @@ use anyhow::{Context as _, Result, bail};
 type Measure = fn(&mut Figures) -> Result<()>;
 
 /// What can be measured, in the order in which it is.
-const MEASUREMENTS: [(&str, Measure); 4] = [
+const MEASUREMENTS: [(&str, Measure); 5] = [
     ("startup", startup::measure),
     ("scrape", scrape::measure),
     ("memory", memory::measure),
     ("full_poll", full_poll::measure),
+    ("sizing", sizing::measure),
 ];
 
 fn main() -> ExitCode {
