@@ -150,8 +150,10 @@ fn telemetry_path(text: &str) -> Result<String, &'static str> {
     if !text.starts_with('/') {
         return Err("must start with /");
     }
-    if text == "/" || text == "/-" || text.starts_with("/-/") {
-        return Err("belongs to the server itself, as do /-/healthy, /-/ready and /-/reload; choose another");
+    if ["/", "/-", "/status.json"].contains(&text) || text.starts_with("/-/") {
+        let message = "belongs to the server itself, as do /, /status.json, /-/healthy, /-/ready and /-/reload; \
+                       choose another";
+        return Err(message);
     }
     if text.bytes().any(|b| !b.is_ascii_graphic() || b"?#%".contains(&b)) {
         return Err("must consist of visible ASCII characters without ?, # and %");

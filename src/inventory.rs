@@ -9,6 +9,8 @@ use std::num::NonZeroI64;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize, Serializer};
+
 /// The name of a configured source, `[a-z0-9]+(-[a-z0-9]+)*`; the value of the label `source`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceName(Arc<str>);
@@ -54,6 +56,20 @@ impl Timestamp {
     /// Nanoseconds since the epoch.
     pub fn nanoseconds(self) -> i64 {
         self.0.get()
+    }
+}
+
+/// In UTC to the second, such as `2026-01-02T03:04:05Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.nanoseconds().div_euclid(1_000_000_000);
+        jiff::Timestamp::from_second(seconds).expect("jiff knows the years -9999 to 9999").fmt(f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

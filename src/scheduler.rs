@@ -305,7 +305,8 @@ impl Source {
                         "poll failed"
                     );
                 }
-                status.failure = Some(Failure { time: now, reason, message });
+                let next_attempt = error.next_attempt();
+                status.failure = Some(Failure { time: now, reason, message, next_attempt });
                 false
             }
         }

@@ -6,6 +6,7 @@ mod landing;
 mod places;
 mod ready;
 pub mod site;
+pub mod status;
 
 use std::convert::Infallible;
 use std::io;

@@ -48,6 +48,14 @@ impl ApiError {
     pub fn reason(&self) -> Reason {
         self.cause.reason()
     }
+
+    /// When a refused credential may be tried again.
+    pub fn next_attempt(&self) -> Option<Timestamp> {
+        match self.cause {
+            Cause::Waiting { next_attempt, .. } => Some(next_attempt),
+            _ => None,
+        }
+    }
 }
 
 /// What came back instead of a good answer.
@@ -71,7 +79,7 @@ pub enum Cause {
         retry_after: Option<Duration>,
     },
     /// The credential was refused before and is not tried again yet.
-    #[error("the credential was refused ({message}); next attempt at {}", display(*next_attempt))]
+    #[error("the credential was refused ({message}); next attempt at {next_attempt}")]
     Waiting {
         /// What the API said when it refused it.
         message: String,
@@ -190,12 +198,6 @@ impl fmt::Display for Refusal {
         }
         Ok(())
     }
-}
-
-fn display(time: Timestamp) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(time.nanoseconds()))
-        .and_then(|t| t.round(jiff::Unit::Second))
-        .map_or_else(|_| "an unknown time".to_owned(), |t| t.to_string())
 }
 
 #[cfg(test)]

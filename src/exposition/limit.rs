@@ -23,13 +23,15 @@ pub struct Selection {
     counts: Counts,
 }
 
-/// Number of series by level: source, organization, repository, shared repository, tag.
+/// Number of series by level: source, organization, repository, shared repository, tag; and what they are of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// On the page.
     pub served: [u64; 5],
     /// Kept off the page by the limit.
     pub withheld: [u64; 5],
+    /// Tags that may be on the page, those that the limit keeps off included.
+    pub tags: u64,
 }
 
 impl Selection {
@@ -144,6 +146,7 @@ pub fn select(inventory: &Inventory, limit: Option<u64>, previous: &Selection) -
                 of_shared - of_shared_served,
                 tags.up_to(None) - served_tags,
             ],
+            tags: tags.number,
         },
     }
 }
@@ -152,17 +155,20 @@ pub fn select(inventory: &Inventory, limit: Option<u64>, previous: &Selection) -
 struct TagCounts {
     /// At index n: with at most n tags per repository.
     up_to: Vec<u64>,
+    /// How many tags these are.
+    number: u64,
 }
 
 impl TagCounts {
     fn new<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
-        let mut up_to = vec![0];
+        let (mut up_to, mut number) = (vec![0], 0);
         for entry in entries {
             for (index, tag) in distinct::tags(entry) {
                 if up_to.len() < index + 2 {
                     up_to.resize(index + 2, 0);
                 }
                 up_to[index + 1] += tag_series(tag);
+                number += 1;
             }
         }
         let mut sum = 0;
@@ -170,7 +176,7 @@ impl TagCounts {
             sum += *count;
             *count = sum;
         }
-        Self { up_to }
+        Self { up_to, number }
     }
 
     fn up_to(&self, most: Option<usize>) -> u64 {

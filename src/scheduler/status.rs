@@ -51,6 +51,8 @@ pub struct Failure {
     pub reason: Reason,
     /// The error with all its causes.
     pub message: String,
+    /// When a refused credential may be tried again.
+    pub next_attempt: Option<Timestamp>,
 }
 
 impl SourceStatus {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::body::Body;
 use super::landing;
 use super::ready::Readiness;
+use super::status::Status;
 use crate::exposition::Sources;
 use crate::exposition::live::Live;
 use crate::exposition::negotiate::{Format, accepts_gzip};
@@ -27,6 +28,7 @@ pub struct Site {
     pages: Arc<Pages>,
     metrics: SelfMetrics,
     live: Live,
+    started: Instant,
     readiness: Readiness,
     reload: mpsc::Sender<ReloadRequest>,
 }
@@ -45,7 +47,8 @@ impl Site {
         reload: mpsc::Sender<ReloadRequest>,
     ) -> Self {
         let live = Live::new(metrics.clone());
-        Self { telemetry_path, sources, pages, metrics, live, readiness: Readiness::new(started), reload }
+        let readiness = Readiness::new(started);
+        Self { telemetry_path, sources, pages, metrics, live, started, readiness, reload }
     }
 
     /// Answers one request, whose body is not read, and counts it.
@@ -53,6 +56,7 @@ impl Site {
         let handler = match request.uri().path() {
             path if path == self.telemetry_path => "metrics",
             "/" => "landing",
+            "/status.json" => "status",
             "/-/healthy" => "healthy",
             "/-/ready" => "ready",
             "/-/reload" => "reload",
@@ -64,6 +68,7 @@ impl Site {
             ("reload", _) => not_allowed("POST"),
             ("metrics", &Method::GET | &Method::HEAD) => self.metrics(request),
             ("landing", &Method::GET | &Method::HEAD) => self.landing(),
+            ("status", &Method::GET | &Method::HEAD) => self.status_json(),
             ("ready", &Method::GET | &Method::HEAD) => self.ready(),
             (_, &Method::GET | &Method::HEAD) => text(StatusCode::OK, "healthy\n"),
             _ => not_allowed("GET, HEAD"),
@@ -115,13 +120,25 @@ impl Site {
     }
 
     fn landing(&self) -> Response<Body> {
-        let sources = self.sources.borrow().clone();
-        let html = landing::html(&sources, &self.pages, &self.telemetry_path, SystemTime::now().into());
-        let mut response = Response::new(Frames::from(html).into());
+        let mut response = Response::new(Frames::from(landing::html(&self.status())).into());
         set(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
         set(&mut response, CONTENT_SECURITY_POLICY, &landing::POLICY);
         set(&mut response, REFERRER_POLICY, "no-referrer");
+        set(&mut response, CACHE_CONTROL, "no-store");
         response
+    }
+
+    fn status_json(&self) -> Response<Body> {
+        let mut response = Response::new(Frames::from(self.status().json()).into());
+        set(&mut response, CONTENT_TYPE, "application/json");
+        set(&mut response, CACHE_CONTROL, "no-store");
+        response
+    }
+
+    fn status(&self) -> Status {
+        let sources = self.sources.borrow().clone();
+        let (now, uptime) = (SystemTime::now().into(), self.started.elapsed());
+        Status::new(&sources, &self.pages, &self.metrics, &self.telemetry_path, now, uptime)
     }
 
     async fn reload(&self) -> Response<Body> {

@@ -1,5 +1,6 @@
 //! The exporter's own metrics, `container_registry_exporter_*`, in a registry of the `prometheus` crate.
 
+mod figures;
 mod source;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use prometheus::{Opts, Registry};
 
 use super::{Collector, Reason};
 use crate::inventory::{SourceName, Timestamp};
+pub use figures::{Figures, SourceFigures};
 pub use source::SourceMetrics;
 
 /// The values of the label `level`, from what is withheld last to what is withheld first.

@@ -10,6 +10,7 @@ mod exposition;
 mod faults;
 mod fuzz;
 mod golden;
+mod landing;
 mod layering;
 mod lifecycle;
 mod ncr;

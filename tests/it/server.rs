@@ -271,6 +271,7 @@ async fn the_front_page_tells_each_sources_state_and_escapes_it() {
         time: Timestamp::from_milliseconds(1_700_000_000_000).unwrap(),
         reason: Reason::Forbidden,
         message: "<script>alert(1)</script>".to_owned(),
+        next_attempt: None,
     });
     fixture.states[&name("b")].send_replace(Arc::new(failing));
     let page = fixture.get("/").await;
