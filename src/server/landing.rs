@@ -12,12 +12,14 @@ use sha2::{Digest, Sha256};
 
 use super::status::{CollectorState, Failure, SourceStatus, State, Status};
 use crate::inventory::Timestamp;
-use text::{Escaped, amount, counted, foreign, number, time};
+use text::{Escaped, amount, clock, counted, foreign, number, spelled, time};
 
 const STYLE: &str = include_str!("landing/style.css");
 
 /// The longest name that is shown, in characters; longer ones are whole in `/status.json`.
-const LONGEST_NAME: usize = 80;
+const LONGEST_NAME: usize = 60;
+/// The longest error that is shown, in characters; likewise.
+const LONGEST_MESSAGE: usize = 600;
 
 /// The `Content-Security-Policy` of the page: nothing but its own style.
 pub static POLICY: LazyLock<String> = LazyLock::new(|| {
@@ -58,7 +60,7 @@ fn verdict(status: &Status) -> String {
     let untried = in_state(|state| matches!(state, State::Waiting | State::Restored));
     match (bad, untried) {
         (0, 0) if all == 1 => "The source is well".to_owned(),
-        (0, 0) => format!("All {all} sources are well"),
+        (0, 0) => "All sources are well".to_owned(),
         (0, _) if all == 1 => "Waiting for the first poll".to_owned(),
         (0, _) => format!("Waiting for the first poll of {untried} of {all} sources"),
         (1, _) if all == 1 => "The source needs attention".to_owned(),
@@ -71,17 +73,19 @@ fn header(html: &mut String, status: &Status, verdict: &str) {
     let now = status.time;
     let _ = write!(
         html,
-        "<header>\n<h1>container-registry-exporter</h1>\n<p class=\"verdict\">{verdict}</p>\n\
-         <p class=\"quiet\">Version {} ({}), running for {}, since {}.",
+        "<header>\n<h1>container-registry-exporter</h1>\n<p class=\"verdict note {}\">{verdict}</p>\n\
+         <p class=\"quiet\">As of <time datetime=\"{now}\">{}</time>. Version {} ({}), up for {}, since {}.",
+        class(status.state),
+        spelled(now),
         status.version,
         status.revision,
         amount(status.uptime_seconds),
-        time(status.start_time, now),
+        clock(status.start_time, now),
     );
     if let Some(loaded) = status.configuration.load_time {
         let _ = write!(html, " Configuration loaded {}.", time(loaded, now));
     }
-    let _ = writeln!(html, " This page: <time datetime=\"{now}\">{now}</time>.</p>");
+    html.push_str("</p>\n");
     if !status.configuration.last_reload_successful {
         html.push_str(
             "<div class=\"note bad\"><p><strong>The last attempt to load the configuration failed.</strong> The old one stays in force. \
@@ -103,8 +107,8 @@ fn header(html: &mut String, status: &Status, verdict: &str) {
 
 fn overview(html: &mut String, sources: &[&SourceStatus], now: Timestamp) {
     html.push_str(
-        "<section class=\"card\" aria-labelledby=\"overview\">\n<h2 id=\"overview\">Sources</h2>\n<table>\n<thead><tr>\
-         <th scope=\"col\">Source</th><th scope=\"col\">State</th><th scope=\"col\">Repositories listed</th>\
+        "<section class=\"card\" aria-labelledby=\"overview\">\n<h2 id=\"overview\">Sources</h2>\n<table class=\"overview\">\n<thead><tr>\
+         <th scope=\"col\">Source</th><th scope=\"col\">State</th><th scope=\"col\">Last listed</th>\
          <th scope=\"col\" class=\"wide\">Next poll</th><th scope=\"col\" class=\"wide figure\">Repositories</th>\
          <th scope=\"col\" class=\"wide figure\">Tags</th><th scope=\"col\" class=\"wide figure\">Series</th></tr></thead>\n<tbody>\n",
     );
@@ -149,11 +153,7 @@ fn card(html: &mut String, source: &SourceStatus, status: &Status) {
     if let Some(explanation) = explanation(source) {
         let _ = writeln!(html, "<p>{explanation}</p>");
     }
-    for collector in &source.collectors {
-        if let Some(failure) = &collector.failure {
-            problem(html, collector, failure, now);
-        }
-    }
+    problems(html, source, now);
     figures(html, source, now);
     collectors(html, source, now);
     let metrics = Escaped(status.telemetry_path.trim_start_matches('/'));
@@ -171,26 +171,44 @@ fn explanation(source: &SourceStatus) -> Option<&'static str> {
             "The first listing since the start has not ended yet. Meanwhile the metrics show what the snapshot held.",
         ),
         State::Failing | State::Refused if serves => Some("The metrics go on showing what was read before."),
-        State::Failing | State::Refused => Some("Nothing could be read so far, so there are no metrics."),
+        State::Failing | State::Refused => {
+            Some("Its repositories could not be listed so far, so the metrics do not have them.")
+        }
         State::Stale => Some("What was read before is too old to be shown, so its metrics are withdrawn."),
     }
 }
 
-fn problem(html: &mut String, collector: &CollectorState, failure: &Failure, now: Timestamp) {
-    let _ = write!(
-        html,
-        "<div class=\"note bad\">\n<h3>{} failed: <code>{}</code></h3>\n\
-         <p>{}. At the last attempt, {}.</p>\n<p><strong>What to do:</strong> {}.</p>\n",
-        title(collector),
-        failure.reason,
-        failure.what_happened,
-        time(failure.time, now),
-        failure.cure,
-    );
-    if let Some(next) = failure.next_attempt_time {
-        let _ = writeln!(html, "<p>The credential is tried again {}.</p>", time(next, now));
+/// What failed, a note for each reason.
+fn problems(html: &mut String, source: &SourceStatus, now: Timestamp) {
+    let mut reasons: Vec<(&str, Vec<(&str, &Failure)>)> = Vec::new();
+    for collector in &source.collectors {
+        let Some(failure) = &collector.failure else { continue };
+        let failed = (title(collector), failure);
+        match reasons.iter_mut().find(|(reason, _)| *reason == failure.reason) {
+            Some((_, all)) => all.push(failed),
+            None => reasons.push((failure.reason, vec![failed])),
+        }
     }
-    let _ = writeln!(html, "<p class=\"message\">{}</p>\n</div>", foreign(&failure.message, usize::MAX));
+    for (reason, all) in reasons {
+        let first = all[0].1;
+        let titles: Vec<_> = all.iter().map(|(title, _)| *title).collect();
+        let _ = write!(
+            html,
+            "<div class=\"note bad\">\n<h3>{} failed: <code>{reason}</code></h3>\n<p>{}.</p>\n\
+             <p><strong>What to do:</strong> {}.</p>\n",
+            titles.join(" and ").replace(" and Shared", " and shared").replace(" and Tags", " and tags"),
+            first.what_happened,
+            first.cure,
+        );
+        if let Some(next) = first.next_attempt_time {
+            let _ = writeln!(html, "<p>The credential is tried again {}.</p>", time(next, now));
+        }
+        for (title, failure) in all {
+            let (when, message) = (time(failure.time, now), foreign(&failure.message, LONGEST_MESSAGE));
+            let _ = writeln!(html, "<p class=\"message\">{title}, {when}: {message}</p>");
+        }
+        html.push_str("</div>\n");
+    }
 }
 
 fn figures(html: &mut String, source: &SourceStatus, now: Timestamp) {
@@ -213,10 +231,11 @@ fn figures(html: &mut String, source: &SourceStatus, now: Timestamp) {
         figure(html, "Series withheld", number(withheld), Some(cure));
     }
     let api = &source.api;
-    let failed = format!("{} without success, {} repeated", number(api.failed_requests), number(api.retries));
-    figure(html, "API calls", number(api.requests), Some(failed));
-    let waited = format!("waited {:.1} s in all", api.wait_seconds);
-    figure(html, "Throttled", counted(api.throttled, "time"), Some(waited));
+    let mut calls = format!("{} failed, {} throttled", number(api.failed_requests), number(api.throttled));
+    if api.wait_seconds >= 1.0 {
+        let _ = write!(calls, ", waited {:.0} s", api.wait_seconds);
+    }
+    figure(html, "API calls", number(api.requests), Some(calls));
     if let Some(expiry) = source.credentials_expiry_time {
         figure(html, "Credential expires", time(expiry, now), None);
     }
@@ -235,7 +254,7 @@ fn figure(html: &mut String, title: &str, value: impl Display, note: Option<Stri
 
 fn collectors(html: &mut String, source: &SourceStatus, now: Timestamp) {
     html.push_str(
-        "<table>\n<thead><tr><th scope=\"col\">Collector</th><th scope=\"col\">State</th>\
+        "<table class=\"collectors\">\n<thead><tr><th scope=\"col\">Collector</th><th scope=\"col\">State</th>\
          <th scope=\"col\">Last success</th></tr></thead>\n<tbody>\n",
     );
     for collector in &source.collectors {
@@ -269,23 +288,27 @@ fn next_poll(source: &SourceStatus, now: Timestamp) -> String {
     match source.next_poll_time {
         _ if source.polling => "polling now".to_owned(),
         Some(next) => time(next, now),
-        None => "not known".to_owned(),
+        None => "unknown".to_owned(),
     }
 }
 
 fn interval(source: &SourceStatus) -> Option<String> {
-    source.poll_interval_seconds.map(|seconds| format!("every {seconds} s"))
+    source.poll_interval.map(|interval| format!("every {}", amount(interval.as_secs())))
 }
 
 fn known(count: Option<u64>) -> String {
-    count.map_or_else(|| "not known".to_owned(), number)
+    count.map_or_else(|| "unknown".to_owned(), number)
 }
 
 fn badge(state: State) -> String {
-    let class = match state {
+    format!("<span class=\"state {}\">{}</span>", class(state), state.as_str())
+}
+
+/// The class of the style whose colours a state has.
+fn class(state: State) -> &'static str {
+    match state {
         State::Ok => "good",
         State::Restored | State::Waiting => "wait",
         State::Failing | State::Refused | State::Stale => "bad",
-    };
-    format!("<span class=\"state {class}\">{}</span>", state.as_str())
+    }
 }

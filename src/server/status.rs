@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::exposition::page::Pages;
 use crate::exposition::{Source, Sources};
@@ -97,7 +97,8 @@ pub struct SourceStatus {
     /// When the next poll starts; of a poll under way, when it should have started.
     pub next_poll_time: Option<Timestamp>,
     /// From the start of a poll to the start of the next.
-    pub poll_interval_seconds: Option<f64>,
+    #[serde(rename = "poll_interval_seconds", serialize_with = "seconds")]
+    pub poll_interval: Option<Duration>,
     /// Repositories listed, before filters and limits.
     pub listed_repositories: Option<u64>,
     /// Repositories that the filters left, before limits.
@@ -242,7 +243,7 @@ fn source_status(name: &SourceName, source: &Source, pages: &Pages, figures: &So
         api_host: inventory.source.api_host.clone(),
         polling: status.polling,
         next_poll_time: status.next_poll,
-        poll_interval_seconds: figures.poll_interval_seconds,
+        poll_interval: figures.poll_interval,
         listed_repositories: repositories.map(|known| known.listed),
         repositories: repositories.map(|known| known.entries.len() as u64),
         shared_repositories: inventory.shared.as_ref().map(|shared| shared.len() as u64),
@@ -286,6 +287,11 @@ fn cut(text: &str) -> String {
         Some((end, _)) => text[..end].to_owned() + "…",
         None => text.to_owned(),
     }
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    duration.map(|duration| duration.as_secs_f64()).serialize(serializer)
 }
 
 fn to_milliseconds(seconds: f64) -> f64 {

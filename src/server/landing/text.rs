@@ -35,11 +35,22 @@ pub fn foreign(text: &str, most: usize) -> String {
 
 /// A time as its distance from `now` and in UTC.
 pub fn time(time: Timestamp, now: Timestamp) -> String {
-    let clock = time.to_string().replace('T', " ").replace('Z', " UTC");
-    // The date of another day is needed, that of today is not.
-    let (today, date) = (now.to_string(), time.to_string());
-    let clock = if today[..10] == date[..10] { &clock[11..] } else { &clock };
-    format!("{} <time datetime=\"{date}\">{clock}</time>", distance(seconds(time) - seconds(now)))
+    format!("{} {}", distance(seconds(time) - seconds(now)), clock(time, now))
+}
+
+/// A time in UTC, with the date unless it is that of `now`.
+pub fn clock(time: Timestamp, now: Timestamp) -> String {
+    let (date, today, text) = (time.to_string(), now.to_string(), spelled(time));
+    let text = if date.get(..DATE) == today.get(..DATE) { &text[DATE + 1..] } else { &text };
+    format!("<time datetime=\"{date}\">{text}</time>")
+}
+
+/// The length of a date, `2026-01-02`, in every year that a [`Timestamp`] knows.
+const DATE: usize = 10;
+
+/// A time in UTC, date and clock.
+pub fn spelled(time: Timestamp) -> String {
+    time.to_string().replace('T', " ").replace('Z', " UTC")
 }
 
 fn seconds(time: Timestamp) -> i64 {
@@ -60,9 +71,9 @@ fn distance(seconds: i64) -> String {
 pub fn amount(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        120..7200 => format!("{} min", (seconds + 30) / 60),
+        7200..172_800 => format!("{} h", (seconds + 1800) / 3600),
+        _ => format!("{} days", seconds.saturating_add(43_200) / 86_400),
     }
 }
 
@@ -114,6 +125,7 @@ mod tests {
             (-1, "1 s ago"),
             (119, "in 119 s"),
             (-120, "2 min ago"),
+            (299, "in 5 min"),
             (7200, "in 2 h"),
             (-172_800, "2 days ago"),
         ] {

@@ -1,6 +1,7 @@
 //! What the metrics have counted so far, for people.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::proto::Metric;
@@ -23,7 +24,7 @@ pub struct Figures {
 #[derive(Clone, Debug, Default)]
 pub struct SourceFigures {
     /// `interval` as configured.
-    pub poll_interval_seconds: Option<f64>,
+    pub poll_interval: Option<Duration>,
     /// API requests sent.
     pub requests: u64,
     /// Those of them that no answer of status 200 to 299 came to.
@@ -50,7 +51,9 @@ impl SelfMetrics {
             sources: HashMap::new(),
         };
         let all = &mut figures.sources;
-        each(all, &f.poll_interval, |s, m| s.poll_interval_seconds = Some(m.get_gauge().get_value()));
+        each(all, &f.poll_interval, |source, metric| {
+            source.poll_interval = Duration::try_from_secs_f64(metric.get_gauge().get_value()).ok();
+        });
         each(all, &f.api_requests, |source, metric| {
             let requests = whole(metric);
             source.requests += requests;

@@ -1,4 +1,4 @@
-//! A headless Chromium, spoken to in the DevTools protocol over its pipe: messages of JSON that end in a zero byte.
+//! A headless Chromium, spoken to in its debugging protocol over pipes: messages of JSON that end in a zero byte.
 //! <https://chromedevtools.github.io/devtools-protocol/>
 
 use std::path::Path;
