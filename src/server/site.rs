@@ -131,6 +131,7 @@ impl Site {
     fn status_json(&self) -> Response<Body> {
         let mut response = Response::new(Frames::from(self.status().json()).into());
         set(&mut response, CONTENT_TYPE, "application/json");
+        set(&mut response, REFERRER_POLICY, "no-referrer");
         set(&mut response, CACHE_CONTROL, "no-store");
         response
     }

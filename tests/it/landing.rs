@@ -1,16 +1,20 @@
 //! The page for people in a real browser, and the same facts as JSON. Pictures of it are left in `target/tmp/pictures`.
 
 mod browser;
+mod facts;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use browser::Browser;
 use container_registry_exporter::simulator::{Call, ErrorBody, ErrorShape, Fault, Simulator, demo, keys};
+use container_registry_exporter::telemetry::Reason;
 use serde_json::Value;
 
 use crate::program::{Files, Program, ncr, until};
+use crate::server::serve;
 use crate::support::swr_with;
 
 const PHONE: u32 = 320;
@@ -51,8 +55,8 @@ fn polled(status: &Value) -> bool {
 
 /// Looks at the front page in every width and light, and takes a picture of each. Nothing may be out of reach, hard
 /// to read, loaded from elsewhere or complained about.
-async fn look(browser: &mut Browser, program: &Program, name: &str) {
-    let url = format!("http://{}/", program.address);
+async fn look(browser: &mut Browser, address: SocketAddr, name: &str) {
+    let url = format!("http://{address}/");
     for (width, scheme) in [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")] {
         browser.open(&url, width, scheme).await;
         assert_eq!(browser.requests(), [&url], "{name}");
@@ -76,7 +80,7 @@ async fn a_browser_shows_that_all_is_well_without_scripts_and_to_a_screen_reader
     let program = Program::start(&[&files.flag()]).await;
     status(&program, |status| polled(status) && status["state"] == "ok").await;
     let mut browser = Browser::start().await;
-    look(&mut browser, &program, "healthy").await;
+    look(&mut browser, program.address, "healthy").await;
 
     assert_eq!(browser.evaluate("document.documentElement.lang").await, "en");
     assert_eq!(browser.evaluate("document.scripts.length").await, 0);
@@ -110,7 +114,7 @@ async fn a_browser_shows_hostile_texts_as_texts() {
     let facts = status(&program, polled).await;
     assert_eq!(facts["state"], "refused", "{facts}");
     let mut browser = Browser::start().await;
-    look(&mut browser, &program, "failing").await;
+    look(&mut browser, program.address, "failing").await;
     assert_eq!(
         browser.evaluate("document.title").await,
         "2 of 3 sources need attention – container-registry-exporter"
@@ -124,6 +128,19 @@ async fn a_browser_shows_hostile_texts_as_texts() {
 }
 
 #[tokio::test]
+async fn a_browser_isolates_texts_that_are_written_from_right_to_left() {
+    let fixture = serve(Instant::now()).await;
+    fixture.fail("a", Reason::Decode, &format!("{HOSTILE}\n\u{1b}{}", "x".repeat(10_000)));
+    let mut browser = Browser::start().await;
+    look(&mut browser, fixture.address, "hostile").await;
+    let isolation = "getComputedStyle(document.querySelector('.message bdi')).unicodeBidi";
+    assert_eq!(browser.evaluate(isolation).await, "isolate");
+    assert_eq!(browser.evaluate("document.querySelectorAll('script, img').length").await, 0);
+    let shown = browser.evaluate("document.querySelector('.message bdi').textContent").await;
+    assert!(shown.as_str().unwrap().starts_with(HOSTILE), "{shown}");
+}
+
+#[tokio::test]
 async fn a_browser_shows_that_nothing_is_known_yet() {
     let clouds = clouds().await;
     clouds.fault(Call::ListRepositories, Fault::Hang);
@@ -133,5 +150,5 @@ async fn a_browser_shows_that_nothing_is_known_yet() {
     let facts = status(&program, |status| status["sources"][0]["polling"] == true).await;
     assert_eq!(facts["state"], "waiting", "{facts}");
     let mut browser = Browser::start().await;
-    look(&mut browser, &program, "empty").await;
+    look(&mut browser, program.address, "empty").await;
 }

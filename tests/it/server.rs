@@ -26,22 +26,22 @@ use crate::exposition::inventories::{info, sample};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A served site whose sources the test moves.
-struct Fixture {
-    address: SocketAddr,
+pub struct Fixture {
+    pub address: SocketAddr,
     pages: Arc<Pages>,
-    metrics: SelfMetrics,
+    pub metrics: SelfMetrics,
     sources: watch::Sender<Sources>,
-    states: BTreeMap<SourceName, watch::Sender<Arc<SourceState>>>,
+    pub states: BTreeMap<SourceName, watch::Sender<Arc<SourceState>>>,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
 
-fn name(name: &str) -> SourceName {
+pub fn name(name: &str) -> SourceName {
     SourceName::new(name).unwrap()
 }
 
 /// A source's state; `tried` is whether its list was tried.
-fn state(inventory: Inventory, tried: bool) -> Arc<SourceState> {
+pub fn state(inventory: Inventory, tried: bool) -> Arc<SourceState> {
     let status = SourceStatus {
         tried,
         polling: false,
@@ -57,12 +57,12 @@ fn state(inventory: Inventory, tried: bool) -> Arc<SourceState> {
     Arc::new(SourceState { inventory: Arc::new(inventory), status })
 }
 
-fn empty(name: &str) -> Inventory {
+pub fn empty(name: &str) -> Inventory {
     Inventory { source: info(name), up: None, repositories: None, shared: None }
 }
 
 /// Serves sources called `a` and `b`, on which nothing is known, as of `started`.
-async fn serve(started: Instant) -> Fixture {
+pub async fn serve(started: Instant) -> Fixture {
     let metrics = SelfMetrics::new();
     let mut states = BTreeMap::new();
     let mut sources = Sources::new();
@@ -87,13 +87,25 @@ async fn serve(started: Instant) -> Fixture {
 
 impl Fixture {
     /// Publishes `inventory` and waits until the page has it.
-    async fn publish(&self, source: &str, inventory: Inventory) {
+    pub async fn publish(&self, source: &str, inventory: Inventory) {
         let before = self.pages.source(&name(source)).map(|page| Arc::as_ptr(&page).addr());
         self.states[&name(source)].send_replace(state(inventory, true));
         self.until(|pages| {
             pages.source(&name(source)).is_some_and(|p| Some(Arc::as_ptr(&p).addr()) != before)
         })
         .await;
+    }
+
+    /// Has the list of repositories of a source fail, which never succeeded.
+    pub fn fail(&self, source: &str, reason: Reason, message: &str) {
+        let mut failing = SourceState::clone(&state(Inventory { up: Some(false), ..empty(source) }, true));
+        failing.status.collectors[0].failure = Some(Failure {
+            time: Timestamp::from_milliseconds(1_700_000_000_000).unwrap(),
+            reason,
+            message: message.to_owned(),
+            next_attempt: None,
+        });
+        self.states[&name(source)].send_replace(Arc::new(failing));
     }
 
     async fn until(&self, holds: impl Fn(&Pages) -> bool) {
@@ -105,12 +117,12 @@ impl Fixture {
         timeout(PATIENCE, wait).await.expect("the page follows the sources");
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "").await
     }
 
     /// Sends one request with more header `lines`.
-    async fn ask(&self, method: &str, path: &str, lines: &str) -> Answer {
+    pub async fn ask(&self, method: &str, path: &str, lines: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{lines}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -120,8 +132,8 @@ impl Fixture {
     }
 }
 
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -134,14 +146,14 @@ impl Answer {
         Self { status, head, body: bytes[end + 4..].to_vec() }
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then_some(value)
         })
     }
 
-    fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
@@ -204,7 +216,7 @@ async fn sources_can_be_asked_for_by_name() {
 #[tokio::test]
 async fn head_has_the_head_of_get_and_no_body() {
     let fixture = serve(Instant::now()).await;
-    for path in ["/metrics?source=a", "/-/healthy", "/-/ready", "/other"] {
+    for path in ["/metrics?source=a", "/", "/status.json", "/-/healthy", "/-/ready", "/other"] {
         let (get, head) = (fixture.get(path).await, fixture.ask("HEAD", path, "").await);
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
         assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
@@ -260,30 +272,6 @@ async fn ready_once_every_source_was_tried_and_then_for_ever() {
 async fn ready_a_minute_after_the_start_whatever_the_clouds_do() {
     let fixture = serve(Instant::now().checked_sub(Duration::from_mins(1)).unwrap()).await;
     assert_eq!(fixture.get("/-/ready").await.status, 200);
-}
-
-#[tokio::test]
-async fn the_front_page_tells_each_sources_state_and_escapes_it() {
-    let fixture = serve(Instant::now()).await;
-    fixture.publish("a", sample("a", 3, 2)).await;
-    let mut failing = SourceState::clone(&state(empty("b"), true));
-    failing.status.collectors[0].failure = Some(Failure {
-        time: Timestamp::from_milliseconds(1_700_000_000_000).unwrap(),
-        reason: Reason::Forbidden,
-        message: "<script>alert(1)</script>".to_owned(),
-        next_attempt: None,
-    });
-    fixture.states[&name("b")].send_replace(Arc::new(failing));
-    let page = fixture.get("/").await;
-    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
-    assert!(
-        page.header("content-security-policy").unwrap().starts_with("default-src 'none'; style-src 'sha256-")
-    );
-    let html = page.text();
-    assert!(html.contains("<h2>a: not polled yet</h2>") && html.contains("<h2>b: failing</h2>"), "{html}");
-    assert!(html.contains("<dt>Repositories</dt><dd>3</dd>"), "{html}");
-    assert!(html.contains("forbidden: &lt;script&gt;alert(1)&lt;/script&gt;"), "{html}");
-    assert!(html.contains("<time datetime=\"2023-11-14T22:13:20Z\">"), "{html}");
 }
 
 #[tokio::test]
