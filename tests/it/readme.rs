@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Instant;
 
 use container_registry_exporter::exposition::families::FAMILIES;
 use container_registry_exporter::telemetry::Reason;
 use regex::Regex;
+use serde_json::Value;
+
+use crate::server::serve;
 
 fn readme() -> String {
     fs::read_to_string("README.md").unwrap()
@@ -61,4 +65,32 @@ fn every_key_of_the_example_is_explained() {
     for key in keys {
         assert!(text.contains(&format!("`{key}`")), "{key}");
     }
+}
+
+/// The paths of all fields of `value`, which is at `path`; of a list, those of its first element.
+fn fields(value: &Value, path: &str) -> BTreeSet<String> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(key, value)| {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                fields(value, &path)
+            })
+            .collect(),
+        Value::Array(list) => fields(&list[0], &format!("{path}[]")),
+        _ => BTreeSet::from([path.to_owned()]),
+    }
+}
+
+#[tokio::test]
+async fn every_field_of_the_status_is_explained() {
+    let fixture = serve(Instant::now()).await;
+    fixture.fail("a", Reason::Connect, "");
+    let status = fixture.get("/status.json").await;
+    let mut fields = fields(&serde_json::from_slice(&status.body).unwrap(), "");
+    fields.insert("sources[].collectors[].failure".to_owned());
+    let text = readme();
+    let table = text.split("| Field |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names: Vec<_> = table.lines().skip(2).filter_map(|row| row.split('|').nth(1)).collect();
+    assert_eq!(all("`([^`]+)`", &names.concat()), fields);
 }

