@@ -1,6 +1,7 @@
 //! Credentials of all kinds: how they are used and renewed, what becomes of one that is refused, and that none is
 //! ever shown.
 
+mod everywhere;
 mod secrecy;
 
 use std::fs;

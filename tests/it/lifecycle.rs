@@ -110,7 +110,7 @@ async fn demo_shows_registries_that_move_and_stops_on_sigterm() {
         assert_eq!(demo.sample(&format!("container_registry_up{{source=\"{source}\"}}")).await, "1");
     }
     until("a download", async || (demo.sample(downloads).await != at_first).then_some(())).await;
-    assert!(demo.get("/").await.contains("swr-demo: ok"));
+    assert!(demo.get("/").await.contains("All sources are well"));
 
     let page = get(demo.address, "/metrics", "Accept-Encoding: gzip\r\n").await;
     assert!(page.head.contains("content-type: text/plain; version=0.0.4"), "{}", page.head);
