@@ -198,9 +198,15 @@ async fn life(clouds: &Simulator, format: &str) -> String {
     assert!(program.stop("TERM").await.success());
     let log = program.log();
     assert_log(&log, format);
-    for part in
-        ["poll succeeded", "trying again", "canonicalRequest", "not reloaded", "no connection", "stopping"]
-    {
+    for part in [
+        "poll succeeded",
+        "trying again",
+        "canonicalRequest",
+        "not reloaded",
+        "no connection",
+        "Connection refused",
+        "stopping",
+    ] {
         assert!(log.iter().any(|line| line.contains(part)), "{part} is not in: {}", log.join("\n"));
     }
     seen + &log.join("\n") + &fs::read_to_string(files.path("stdout")).unwrap() + &kept(&files)
