@@ -22,7 +22,9 @@ const INTERVAL: f64 = 5.0;
 
 /// Has no bounds: it prints rows.
 pub fn measure(_: &mut Figures) -> Result<()> {
-    println!("  repositories   series  resident, MB  at most  calls, minutes of first poll  of an unchanged one");
+    println!(
+        "  repositories   series  resident, MB  at most  calls, minutes of first poll  of an unchanged one"
+    );
     for repositories in REPOSITORIES {
         let mut cloud = Simulated::start(repositories, TAGS, Duration::ZERO)?;
         let exporter = Exporter::start(&config(&cloud.url, 1, POLL, SWEEP))?;

@@ -138,7 +138,7 @@ fn card(html: &mut String, source: &SourceStatus, status: &Status) {
     let _ = write!(
         html,
         "<section class=\"card\" id=\"source-{id}\" aria-labelledby=\"name-{id}\">\n\
-         <div class=\"head\"><h2 id=\"name-{id}\">{}</h2>{}</div>\n\
+         <h2 id=\"name-{id}\">{} {}</h2>\n\
          <p class=\"quiet\">{}, {}, {}</p>\n",
         foreign(&source.name, LONGEST_NAME),
         badge(source.state),
@@ -157,8 +157,11 @@ fn card(html: &mut String, source: &SourceStatus, status: &Status) {
     figures(html, source, now);
     collectors(html, source, now);
     let metrics = Escaped(status.telemetry_path.trim_start_matches('/'));
-    let _ =
-        writeln!(html, "<p><a href=\"./{metrics}?source={id}\">Metrics of this source</a></p>\n</section>");
+    let _ = writeln!(
+        html,
+        "<p><a href=\"./{metrics}?source={id}\">Metrics of {}</a></p>\n</section>",
+        foreign(&source.name, LONGEST_NAME)
+    );
 }
 
 /// What a state means for the metrics, where that needs to be said.

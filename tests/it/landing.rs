@@ -90,13 +90,47 @@ async fn a_browser_shows_that_all_is_well_without_scripts_and_to_a_screen_reader
     };
     assert_eq!(of("RootWebArea"), ["All sources are well – container-registry-exporter"]);
     assert_eq!((of("banner").len(), of("main").len(), of("navigation")), (1, 1, vec!["Pages"]));
-    assert_eq!(of("heading"), ["container-registry-exporter", "Sources", "ncr", "swr-prod"]);
-    assert_eq!(of("region"), ["Sources", "ncr", "swr-prod"]);
+    assert_eq!(of("heading"), ["container-registry-exporter", "Sources", "ncr ok", "swr-prod ok"]);
+    assert_eq!(of("region"), ["Sources", "ncr ok", "swr-prod ok"]);
     assert_eq!(of("table").len(), 3);
     assert_eq!(of("columnheader")[3..6], ["Collector", "State", "Last success"]);
     assert_eq!(of("rowheader")[..4], ["ncr", "swr-prod", "Repositories", "Tags"]);
     let links: BTreeSet<&str> = of("link").into_iter().collect();
     assert!(links.is_superset(&BTreeSet::from(["Metrics", "This page as JSON", "Readiness", "Health"])));
+}
+
+#[tokio::test]
+async fn a_browser_shows_all_that_can_be_said_at_once() {
+    let clouds = clouds().await;
+    clouds.edit(|world| world.clock_offset = jiff::SignedDuration::from_mins(4));
+    clouds.fault(Call::ListTags, Fault::status(429)).times(2);
+    let auth = format!(
+        "method = \"password\", account = \"{}\", username = \"{}\", password = \"{}\"",
+        keys::IAM_ACCOUNT,
+        keys::IAM_USER,
+        keys::IAM_PASSWORD
+    );
+    let more = "limits = { series_per_source = 700 }\nrepositories = { exclude = [\"web/.*\"] }";
+    let config = FAST.to_owned() + &swr_with("swr-prod", &clouds, &auth, more);
+    let files = Files::with_config(&config);
+    let program = Program::start(&[&files.flag()]).await;
+    status(&program, |status| polled(status) && status["sources"][0]["series_withheld"] != 0).await;
+    std::fs::write(files.path("config.toml"), "").unwrap();
+    program.signal("HUP").await;
+    status(&program, |status| status["configuration"]["last_reload_successful"] == false).await;
+    let mut browser = Browser::start().await;
+    look(&mut browser, program.address, "everything").await;
+    let shown = browser.evaluate("document.body.innerText").await;
+    for part in [
+        "configuration failed",
+        "Series withheld",
+        "Credential expires",
+        " s behind",
+        "2 throttled",
+        " listed",
+    ] {
+        assert!(shown.as_str().unwrap().contains(part), "{part} is not in: {shown}");
+    }
 }
 
 #[tokio::test]

@@ -240,7 +240,7 @@ pub fn tool(name: &str) -> Command {
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = found.into_iter().chain(std::env::split_paths(&on_path).map(|path| path.join(name)));
     let found = found.find(|path| path.is_file());
-    let path = found.unwrap_or_else(|| panic!("{name} is missing; tests/run installs what the tests need"));
+    let path = found.unwrap_or_else(|| panic!("{name} is missing; tests/tools installs what the tests need"));
     let mut command = Command::new(path);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command

@@ -20,7 +20,7 @@ async fn word(fixture: &Fixture, source: usize) -> String {
     let facts = facts(fixture).await;
     let source = &facts["sources"][source];
     let word = source["state"].as_str().unwrap().to_owned();
-    let title = format!("<bdi>{}</bdi></h2><span class=", source["name"].as_str().unwrap());
+    let title = format!("<bdi>{}</bdi> <span class=", source["name"].as_str().unwrap());
     let page = fixture.get("/").await;
     let badge = page.text().split(&title).nth(1).unwrap().split(['>', '<']).nth(1).unwrap();
     assert_eq!(badge, word);
