@@ -58,7 +58,7 @@ fn verdict(status: &Status) -> String {
     let in_state = |wanted: fn(State) -> bool| status.sources.iter().filter(|s| wanted(s.state)).count();
     let bad = in_state(|state| state >= State::Failing);
     let untried = in_state(|state| matches!(state, State::Waiting | State::Restored));
-    match (bad, untried) {
+    let verdict = match (bad, untried) {
         (0, 0) if all == 1 => "The source is well".to_owned(),
         (0, 0) => "All sources are well".to_owned(),
         (0, _) if all == 1 => "Waiting for the first poll".to_owned(),
@@ -66,7 +66,9 @@ fn verdict(status: &Status) -> String {
         (1, _) if all == 1 => "The source needs attention".to_owned(),
         (1, _) => format!("1 of {all} sources needs attention"),
         (_, _) => format!("{bad} of {all} sources need attention"),
-    }
+    };
+    let reload = if status.configuration.last_reload_successful { "" } else { "; the last reload failed" };
+    verdict + reload
 }
 
 fn header(html: &mut String, status: &Status, verdict: &str) {
@@ -75,7 +77,10 @@ fn header(html: &mut String, status: &Status, verdict: &str) {
         html,
         "<header>\n<h1>container-registry-exporter</h1>\n<p class=\"verdict note {}\">{verdict}</p>\n\
          <p class=\"quiet\">As of <time datetime=\"{now}\">{}</time>. Version {} ({}), up for {}, since {}.",
-        class(status.state),
+        match class(status.state) {
+            "good" if !status.configuration.last_reload_successful => "wait",
+            class => class,
+        },
         spelled(now),
         status.version,
         status.revision,
@@ -230,8 +235,7 @@ fn figures(html: &mut String, source: &SourceStatus, now: Timestamp) {
     let limit = source.series_limit.map(|limit| format!("limit {}", number(limit)));
     figure(html, "Series", known(source.series), limit);
     if let Some(withheld) = source.series_withheld.filter(|withheld| *withheld > 0) {
-        let cure = "because of <code>series_per_source</code>".to_owned();
-        figure(html, "Series withheld", number(withheld), Some(cure));
+        figure(html, "Series withheld", number(withheld), Some("over the limit".to_owned()));
     }
     let api = &source.api;
     let mut calls = format!("{} failed, {} throttled", number(api.failed_requests), number(api.throttled));
