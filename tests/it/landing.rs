@@ -97,6 +97,7 @@ async fn a_browser_shows_that_all_is_well_without_scripts_and_to_a_screen_reader
     assert_eq!(of("rowheader")[..4], ["ncr", "swr-prod", "Repositories", "Tags"]);
     let links: BTreeSet<&str> = of("link").into_iter().collect();
     assert!(links.is_superset(&BTreeSet::from(["Metrics", "This page as JSON", "Readiness", "Health"])));
+    browser.close().await;
 }
 
 #[tokio::test]
@@ -131,6 +132,7 @@ async fn a_browser_shows_all_that_can_be_said_at_once() {
     ] {
         assert!(shown.as_str().unwrap().contains(part), "{part} is not in: {shown}");
     }
+    browser.close().await;
 }
 
 #[tokio::test]
@@ -159,6 +161,7 @@ async fn a_browser_shows_hostile_texts_as_texts() {
         shown.as_str().unwrap().contains("<script>document.title = 'hacked'</script><img src=x"),
         "{shown}"
     );
+    browser.close().await;
 }
 
 #[tokio::test]
@@ -172,6 +175,7 @@ async fn a_browser_isolates_texts_that_are_written_from_right_to_left() {
     assert_eq!(browser.evaluate("document.querySelectorAll('script, img').length").await, 0);
     let shown = browser.evaluate("document.querySelector('.message bdi').textContent").await;
     assert!(shown.as_str().unwrap().starts_with(HOSTILE), "{shown}");
+    browser.close().await;
 }
 
 #[tokio::test]
@@ -185,4 +189,5 @@ async fn a_browser_shows_that_nothing_is_known_yet() {
     assert_eq!(facts["state"], "waiting", "{facts}");
     let mut browser = Browser::start().await;
     look(&mut browser, program.address, "empty").await;
+    browser.close().await;
 }

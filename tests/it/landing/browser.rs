@@ -18,7 +18,7 @@ const ON_PIPES: &str = "exec 3<&0 4>&1 </dev/null >/dev/null 2>/dev/null; exec \
 
 /// A browser with one page.
 pub struct Browser {
-    _process: Child,
+    process: Child,
     _profile: TempDir,
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -44,12 +44,14 @@ impl Browser {
         ]);
         command.args(["--disable-background-networking", "--no-first-run", "--remote-debugging-pipe"]);
         command.arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        // What it leaves goes with the profile.
+        command.env("TMPDIR", profile.path());
         let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let commands = process.stdin.take().unwrap();
         let answers = BufReader::new(process.stdout.take().unwrap());
         let mut browser = Self {
-            _process: process,
+            process,
             _profile: profile,
             commands,
             answers,
@@ -118,6 +120,12 @@ impl Browser {
         let bytes = BASE64_STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Ends it, so that nothing writes to its profile any more when that is removed.
+    pub async fn close(mut self) {
+        self.call("Browser.close", json!({})).await;
+        timeout(PATIENCE, self.process.wait()).await.expect("the browser ends").unwrap();
     }
 
     async fn call(&mut self, method: &str, parameters: Value) -> Value {
