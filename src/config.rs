@@ -9,6 +9,7 @@ mod auth;
 mod cloud;
 mod credentials;
 pub mod duration;
+pub mod key_service;
 mod keys;
 mod layers;
 mod poll;
@@ -26,6 +27,7 @@ use regex::Regex;
 use url::Url;
 
 use crate::inventory::{Center, SourceName};
+pub use key_service::{KeyService, Metadata, Oidc};
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
 
@@ -117,8 +119,12 @@ impl Cloud {
                     format!("password of {username} in account {account}, from {}", password.place())
                 }
                 SwrAuth::Token(file) => format!("token from {}", file.place()),
+                SwrAuth::Temporary(service) => service.describe(),
             },
-            Self::Ncr(ncr) => format!("access key from {}", ncr.access_key.place()),
+            Self::Ncr(ncr) => match &ncr.auth {
+                NcrAuth::AccessKey { access_key, .. } => format!("access key from {}", access_key.place()),
+                NcrAuth::ServerRole(metadata) => metadata.describe("role"),
+            },
         }
     }
 
@@ -177,6 +183,8 @@ pub enum SwrAuth {
     },
     /// An IAM token that somebody else renews, always from a file.
     Token(Secret),
+    /// Signed requests with keys that a service hands out.
+    Temporary(KeyService),
 }
 
 /// What is particular to NAVER Cloud Platform Container Registry.
@@ -190,10 +198,22 @@ pub struct NcrConfig {
     pub endpoint: Url,
     /// Registry names; empty = every registry of the account.
     pub registries: Vec<String>,
-    /// Access key.
-    pub access_key: Secret,
-    /// Secret key.
-    pub secret_key: Secret,
+    /// The credential.
+    pub auth: NcrAuth,
+}
+
+/// How to authenticate to NAVER Cloud Platform: by signed requests, with one key or another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NcrAuth {
+    /// A key that stays.
+    AccessKey {
+        /// Access key.
+        access_key: Secret,
+        /// Secret key.
+        secret_key: Secret,
+    },
+    /// Keys of the role of the server that the exporter runs on.
+    ServerRole(Metadata),
 }
 
 /// NAVER Cloud Platform's three separate sites.

@@ -1,9 +1,11 @@
 //! One trait, [`Provider`], and the two clouds behind it.
 
 pub mod encode;
+pub mod fresh;
 pub mod ncr;
 pub mod refusal;
 pub mod swr;
+pub mod temporary;
 pub mod value;
 
 use async_trait::async_trait;

@@ -15,7 +15,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::{ApiError, Poll};
+use crate::client::{ApiError, Cause, Poll};
 use crate::config::{Cloud, SourceConfig};
 use crate::inventory::{Inventory, SharedRepository, SourceInfo, Timestamp};
 use crate::provider::{Provider, RepositoryListing, TagListing};
@@ -288,7 +288,8 @@ impl Source {
                 let message = chain(&error);
                 // What was not even tried has its reason elsewhere, and was told there.
                 let news = status.failure.as_ref().is_none_or(|last| last.reason != reason);
-                if news && error.attempts > 0 {
+                let told = error.attempts == 0 && !matches!(error.cause, Cause::Credential(_));
+                if news && !told {
                     tracing::warn!(
                         source,
                         collector = name,

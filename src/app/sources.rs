@@ -87,6 +87,7 @@ impl RunningSources {
         self.store.open(config.state);
         for (number, (provider, config)) in started.into_iter().enumerate() {
             let (name, series_limit) = (config.name.clone(), config.series_limit);
+            tracing::info!(source = name.as_str(), credential = config.cloud.credential(), "source starts");
             let metrics = source_metrics(&config, &self.metrics);
             let (mut source, states) = Source::new(config.clone(), info(&config), provider, metrics.clone());
             let keeper = self.store.keeper(&config, &mut source, metrics.clone());

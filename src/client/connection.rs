@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Identity, Proxy, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
 use url::Url;
 
 use super::error::Cause;
@@ -22,13 +22,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// Errors: a file cannot be read or does not hold what it should.
 pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Client> {
-    // The library has no default; a second installation is refused, which is as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
-        .pool_idle_timeout(Duration::from_secs(90));
+    let mut builder = builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(Duration::from_secs(90));
     if endpoints.iter().all(|url| is_loopback(url)) {
         builder = builder.no_proxy();
         if endpoints.iter().all(|url| url.scheme() == "http") {
@@ -54,6 +48,27 @@ pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Clien
         builder = builder.identity(Identity::from_pem(&pem).map_err(|e| named(key, &io::Error::other(e)))?);
     }
     builder.build().map_err(io::Error::other)
+}
+
+/// A client for a service of this machine or of what it runs on, such as a metadata service: no proxy knows the way to
+/// it, and no connection is kept.
+///
+/// Errors: `endpoint` has HTTPS, and the system has no certificate authorities.
+pub fn direct_client(endpoint: &Url) -> io::Result<Client> {
+    let mut builder = builder().no_proxy().pool_max_idle_per_host(0);
+    if endpoint.scheme() == "http" {
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(io::Error::other)
+}
+
+/// What all clients have in common.
+fn builder() -> ClientBuilder {
+    // The library has no default; a second installation is refused, which is as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
 }
 
 /// Whether an address is on this machine.

@@ -78,10 +78,10 @@ pub enum Cause {
         /// The time that it asks to wait.
         retry_after: Option<Duration>,
     },
-    /// The credential was refused before and is not tried again yet.
-    #[error("the credential was refused ({message}); next attempt at {next_attempt}")]
+    /// The credential was refused, or could not be had, a while ago, and is not tried again yet.
+    #[error("{message}; next attempt at {next_attempt}")]
     Waiting {
-        /// What the API said when it refused it.
+        /// What happened then.
         message: String,
         /// When the next request may be sent.
         next_attempt: Timestamp,
@@ -98,7 +98,7 @@ pub enum Cause {
     /// The answer broke the rules of HTTP or of the API.
     #[error("{0}")]
     Protocol(String),
-    /// The credential cannot be had: a file that cannot be read.
+    /// The credential cannot be had: a file that cannot be read, a service that hands out none.
     #[error("no credential")]
     Credential(#[source] std::io::Error),
 }

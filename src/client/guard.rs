@@ -142,7 +142,7 @@ impl Guard {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &state.wait {
             Some(wait) if Instant::now() < wait.until => Err(Cause::Waiting {
-                message: wait.message.clone(),
+                message: format!("the credential was refused ({})", wait.message),
                 next_attempt: Timestamp::from(SystemTime::now() + (wait.until - Instant::now())),
             }),
             _ => Ok(()),

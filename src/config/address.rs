@@ -69,9 +69,23 @@ pub(super) fn connection(source: &Table, directory: &Path) -> ConnectionConfig {
 /// The APIs of Huawei Cloud in `region`, as the vendor's SDK knows them: SWR, IAM.
 /// <https://github.com/huaweicloud/huaweicloud-sdk-python-v3>
 pub(super) fn swr_defaults(region: &str) -> (String, String) {
-    // The only region outside of .com.
-    let domain = if region == "eu-west-101" { "myhuaweicloud.eu" } else { "myhuaweicloud.com" };
+    let domain = domain(region);
     (format!("https://swr-api.{region}.{domain}"), format!("https://iam.{region}.{domain}"))
+}
+
+/// Huawei Cloud's STS in `region`.
+pub(super) fn sts_default(region: &str) -> String {
+    format!("https://sts.{region}.{}", domain(region))
+}
+
+/// The only region outside of .com is in Europe.
+fn domain(region: &str) -> &'static str {
+    if region == "eu-west-101" { "myhuaweicloud.eu" } else { "myhuaweicloud.com" }
+}
+
+/// A base address without the slash that an empty path has.
+pub(super) fn shown(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
 }
 
 /// The region goes into host names, so it must be one label of them.
@@ -100,13 +114,15 @@ pub(super) fn ncr_regions(site: Site) -> &'static [(&'static str, &'static str)]
     }
 }
 
-fn parse_http(text: &str) -> Result<Url, &'static str> {
+/// Reads an address of HTTP or HTTPS, whatever else is in it.
+pub(super) fn parse_http(text: &str) -> Result<Url, &'static str> {
     const FORM: &str = "must be an address such as https://host or http://host:port/path";
     let url = Url::parse(text).map_err(|_| FORM)?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(FORM) }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether the host is this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),

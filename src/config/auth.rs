@@ -6,12 +6,13 @@ use super::credentials::{self, Found};
 use super::keys;
 use super::validate::Surroundings;
 use super::value::Table;
-use super::{Secret, SwrAuth};
+use super::{KeyService, NcrAuth, Secret, SwrAuth};
 
 /// The credential for Huawei Cloud, and what else was found with it if the section is omitted.
 pub(super) fn swr(
     source: &Table,
     region: Option<&str>,
+    allow_http: bool,
     surroundings: &Surroundings,
 ) -> Option<(SwrAuth, Found)> {
     let table = source.open("auth");
@@ -19,7 +20,7 @@ pub(super) fn swr(
         if source.has("auth") {
             return None; // of the wrong type, which is noted
         }
-        return match credentials::huawei(surroundings.environment, region) {
+        return match credentials::huawei(surroundings.environment, region, allow_http) {
             Ok((auth, found)) => Some((auth, found)),
             Err(message) => {
                 source.problem("auth", message);
@@ -39,19 +40,14 @@ pub(super) fn swr(
         Method::AccessKey => &["access_key", "secret_key", "security_token"],
         Method::Password => &["account", "username", "password"],
         Method::Token => &["token"],
-        Method::NotBuilt => {
-            table.problem("method", "is not built in this version; use ak_sk, password or token");
-            return None;
-        }
+        Method::Metadata | Method::PodIdentity => &[],
     };
     for name in table.names() {
         let base = name.strip_suffix("_file").unwrap_or(name);
         let known = keys::SWR_AUTH.iter().any(|key| key.name == name);
         if known && name != "method" && !used.contains(&base) {
-            table.problem(
-                name,
-                format!("is not used with this method, which takes {}; remove it", used.join(", ")),
-            );
+            let used = if used.is_empty() { "no other key".to_owned() } else { used.join(", ") };
+            table.problem(name, format!("is not used with this method, which takes {used}; remove it"));
         }
     }
     let auth = match method {
@@ -72,7 +68,13 @@ pub(super) fn swr(
                 password: password?,
             }
         }
-        Method::Token | Method::NotBuilt => {
+        Method::Metadata | Method::PodIdentity => {
+            let service = key_service(method, region, allow_http, surroundings);
+            let service = service.map_err(|message| table.problem("method", message)).ok()?;
+            let found = credentials::addresses(surroundings.environment, region);
+            return Some((SwrAuth::Temporary(service), found));
+        }
+        Method::Token => {
             if !table.has("token_file") && !table.has("token") {
                 table.problem(
                     "token_file",
@@ -85,19 +87,38 @@ pub(super) fn swr(
     Some((auth, Found::default()))
 }
 
-/// Access key and secret key for NAVER Cloud Platform.
-pub(super) fn ncr(source: &Table, surroundings: &Surroundings) -> Option<(Secret, Secret)> {
+/// The service that the environment names for a method without keys of its own.
+fn key_service(
+    method: Method,
+    region: Option<&str>,
+    allow_http: bool,
+    surroundings: &Surroundings,
+) -> Result<KeyService, String> {
+    if matches!(method, Method::Metadata) {
+        return credentials::metadata(surroundings.environment, false).map(KeyService::Metadata);
+    }
+    credentials::pod_identity(surroundings.environment, region, allow_http)?.ok_or_else(|| {
+        "finds no identity in the environment: a pod with an agency associated has HC_CONTAINER_CREDENTIALS_FULL_URI \
+         and HC_CONTAINER_AUTHORIZATION_TOKEN_FILE; or set HUAWEICLOUD_SDK_IDP_ID and \
+         HUAWEICLOUD_SDK_ID_TOKEN_FILE, or HUAWEICLOUD_OIDC_PROVIDER_URN, HUAWEICLOUD_OIDC_AGENCY_URN and \
+         HUAWEICLOUD_OIDC_TOKEN_FILE"
+            .to_owned()
+    })
+}
+
+/// The credential for NAVER Cloud Platform.
+pub(super) fn ncr(source: &Table, surroundings: &Surroundings) -> Option<NcrAuth> {
     let table = source.table("auth", keys::NCR_AUTH);
     if table.is_present() {
         let access_key = required_secret(&table, "access_key", surroundings);
         let secret_key = required_secret(&table, "secret_key", surroundings);
-        return access_key.zip(secret_key);
+        return Some(NcrAuth::AccessKey { access_key: access_key?, secret_key: secret_key? });
     }
     if source.has("auth") {
         return None; // of the wrong type, which is noted
     }
     match credentials::naver(surroundings.environment) {
-        Ok(keys) => Some(keys),
+        Ok(auth) => Some(auth),
         Err(message) => {
             source.problem("auth", message);
             None
@@ -110,15 +131,16 @@ enum Method {
     AccessKey,
     Password,
     Token,
-    NotBuilt,
+    Metadata,
+    PodIdentity,
 }
 
 const METHODS: [(&str, Method); 5] = [
     ("ak_sk", Method::AccessKey),
     ("password", Method::Password),
     ("token", Method::Token),
-    ("metadata", Method::NotBuilt),
-    ("pod_identity", Method::NotBuilt),
+    ("metadata", Method::Metadata),
+    ("pod_identity", Method::PodIdentity),
 ];
 
 /// A secret under `name`, or in the file that `name` with `_file` names.

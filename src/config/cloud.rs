@@ -18,11 +18,11 @@ pub(super) fn swr(table: &Table, surroundings: &Surroundings) -> Option<SwrConfi
             }
             valid
         });
-    let auth = auth::swr(table, region, surroundings);
+    let allow_http = table.flag("allow_http").unwrap_or(false);
+    let auth = auth::swr(table, region, allow_http, surroundings);
     // Without a region there are no defaults, but what is set is checked all the same.
     let (endpoint, iam_endpoint) = address::swr_defaults(region.unwrap_or("unknown"));
     let found = auth.as_ref().map(|(_, found)| found);
-    let allow_http = table.flag("allow_http").unwrap_or(false);
     let found_endpoint = found.and_then(|f| f.endpoint.as_ref());
     let endpoint = address::base_address(table, "endpoint", found_endpoint, &endpoint, allow_http);
     let found_iam = found.and_then(|f| f.iam_endpoint.as_ref());
@@ -67,19 +67,17 @@ pub(super) fn ncr(table: &Table, surroundings: &Surroundings) -> Option<NcrConfi
     let sites = [("public", Site::Public), ("gov", Site::Government), ("fin", Site::Financial)];
     let site = table.word("site", &sites).or((!table.has("site")).then_some(Site::Public));
     let region = site.and_then(|site| ncr_region(table, site));
-    let keys = auth::ncr(table, surroundings);
+    let auth = auth::ncr(table, surroundings);
     let allow_http = table.flag("allow_http").unwrap_or(false);
     let default = region.map_or("https://unknown", |(_, endpoint)| endpoint);
     let endpoint = address::base_address(table, "endpoint", None, default, allow_http);
     let registries = table.name_list("registries");
-    let (access_key, secret_key) = keys?;
     Some(NcrConfig {
         site: site?,
         region: region?.0.to_owned(),
         endpoint: endpoint?,
         registries,
-        access_key,
-        secret_key,
+        auth: auth?,
     })
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// A key, password or token. `Debug` shows where it comes from, never what it is.
@@ -20,7 +21,9 @@ enum Origin {
 
 /// What a file said, and by what to tell that it has changed since.
 struct Read {
+    /// Of the file as it was looked at last.
     stamp: Stamp,
+    /// What it held when it last was a secret.
     value: SecretString,
 }
 
@@ -51,25 +54,30 @@ impl Secret {
     }
 
     /// The secret as it is now. A file is read again when it was written or replaced; one trailing newline is dropped.
+    /// One that is there but is no secret any more (half written, for a start) is warned of once, and what it held
+    /// before stays in force.
     ///
-    /// Errors: the file cannot be read, is empty, has more than one line or 64 KiB, or is not UTF-8; the message names
-    /// the path and the cure, not the content.
+    /// Errors: the file is not there; or it was never anything but unreadable, empty, of more than one line or 64 KiB,
+    /// or not UTF-8. The message names the path and the cure, not the content.
     pub fn read(&self) -> io::Result<SecretString> {
         let (path, last) = match &*self.0 {
             Origin::Value { value, .. } => return Ok(value.clone()),
             Origin::File { path, last } => (path, last),
         };
-        read_changed(path, last).map_err(|e| {
-            let cure = match e.kind() {
-                io::ErrorKind::NotFound => "no such file; create it or correct the path".to_owned(),
-                io::ErrorKind::PermissionDenied => {
-                    "permission denied; let the user that runs the exporter read it".to_owned()
-                }
-                _ => e.to_string(),
-            };
-            io::Error::new(e.kind(), format!("{}: {cure}", path.display()))
-        })
+        read_changed(path, last).map_err(|error| with_cure(path, &error))
     }
+}
+
+/// What is wrong with the file at `path`, and what to do about it.
+fn with_cure(path: &Path, error: &io::Error) -> io::Error {
+    let cure = match error.kind() {
+        io::ErrorKind::NotFound => "no such file; create it or correct the path".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; let the user that runs the exporter read it".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("{}: {cure}", path.display()))
 }
 
 fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretString> {
@@ -80,6 +88,27 @@ fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretStr
     {
         return Ok(read.value.clone());
     }
+    let mut seen = stamp(&metadata);
+    let value = match (content(path, &metadata, &mut seen), &*last) {
+        (Ok(value), _) => value,
+        (Err(error), Some(read)) if error.kind() != io::ErrorKind::NotFound => {
+            let error = with_cure(path, &error);
+            tracing::warn!(%error, "a secret's file cannot be used, what it held before stays in force");
+            read.value.clone()
+        }
+        (Err(error), _) => return Err(error),
+    };
+    *last = Some(Read { stamp: seen, value: value.clone() });
+    Ok(value)
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len())
+}
+
+/// What the file at `path` holds; `seen` becomes the stamp of what is read, even if the path was given to another file
+/// a moment ago.
+fn content(path: &Path, metadata: &Metadata, seen: &mut Stamp) -> io::Result<SecretString> {
     // Opening a named pipe would wait for its writer.
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -88,20 +117,9 @@ fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretStr
         ));
     }
     let file = File::open(path)?;
-    // Of what is read, even if the path was given to another file a moment ago.
-    let stamp = stamp(&file.metadata()?);
-    let value = SecretString::from(content(file)?);
-    *last = Some(Read { stamp, value: value.clone() });
-    Ok(value)
-}
-
-fn stamp(metadata: &Metadata) -> Stamp {
-    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len())
-}
-
-fn content(file: File) -> io::Result<String> {
+    *seen = stamp(&file.metadata()?);
     let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     let length = file.take(LONGEST + 1).read_to_string(&mut text);
     let length = length.map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData => invalid("is not UTF-8 text; it must hold the secret and nothing else"),
@@ -117,7 +135,7 @@ fn content(file: File) -> io::Result<String> {
     if value.contains(char::is_control) {
         return Err(invalid("has more than one line; it must hold the secret and nothing else"));
     }
-    Ok(value.to_owned())
+    Ok(SecretString::from(value))
 }
 
 /// The same value, or the same file.
@@ -145,6 +163,7 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use secrecy::ExposeSecret as _;
 
@@ -174,6 +193,37 @@ mod tests {
         let new = directory.path().join("new");
         fs::write(&new, "two").unwrap();
         fs::rename(new, path).unwrap();
+        assert_eq!(secret.read().unwrap().expose_secret(), "two");
+    }
+
+    #[test]
+    fn follows_the_link_that_kubernetes_swaps() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for (version, content) in [("..one", "one"), ("..two", "two")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("key"), content).unwrap();
+        }
+        symlink("..one", at("..data")).unwrap();
+        symlink("..data/key", at("key")).unwrap();
+        let secret = Secret::from_file(&at("key"));
+        assert_eq!(secret.read().unwrap().expose_secret(), "one");
+        symlink("..two", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert_eq!(secret.read().unwrap().expose_secret(), "two");
+    }
+
+    #[test]
+    fn keeps_the_secret_while_its_file_is_half_written() {
+        let (_directory, path) = file(b"one");
+        let secret = Secret::from_file(&path);
+        secret.read().unwrap();
+        for content in [&b""[..], b"\xff", b"tw\no"] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(secret.read().unwrap().expose_secret(), "one", "{content:?}");
+            assert_eq!(secret.read().unwrap().expose_secret(), "one", "{content:?}");
+        }
+        fs::write(&path, "two").unwrap();
         assert_eq!(secret.read().unwrap().expose_secret(), "two");
     }
 

@@ -22,13 +22,13 @@ pub fn identity(config: &SourceConfig) -> Identity {
             let shared: Vec<_> = shared.iter().copied().map(Center::as_str).collect();
             let account = match auth {
                 SwrAuth::Password { account, .. } => Some(account),
-                SwrAuth::AccessKey { .. } | SwrAuth::Token(_) => None,
+                SwrAuth::AccessKey { .. } | SwrAuth::Token(_) | SwrAuth::Temporary(_) => None,
             };
             let project = (project_id, project_name);
             json!(["swr", region, endpoint.as_str(), project, account, organizations, shared, watch])
         }
         Cloud::Ncr(ncr) => {
-            let NcrConfig { site, region, endpoint, registries, access_key: _, secret_key: _ } = ncr;
+            let NcrConfig { site, region, endpoint, registries, auth: _ } = ncr;
             json!(["ncr", format!("{site:?}"), region, endpoint.as_str(), registries])
         }
     };

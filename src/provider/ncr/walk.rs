@@ -1,6 +1,7 @@
 //! What to ask NCR, page by page.
 
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -11,13 +12,16 @@ use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 use url::{Position, Url};
 
+use super::keys::Keys;
 use super::sign;
 use super::wire::{self, Registry};
 use crate::client::{
-    self, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Poll, Signed,
+    self, Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Listing, Next, Page, PageSizes, Poll,
+    Signed,
 };
-use crate::config::{NcrConfig, SourceConfig};
+use crate::config::{NcrAuth, NcrConfig, Secret, SourceConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag, Timestamp};
+use crate::provider::temporary::AccessKey;
 use crate::provider::{Provider, RepositoryListing, TagListing};
 use crate::telemetry::self_metrics::SourceMetrics;
 
@@ -35,9 +39,16 @@ pub struct Ncr {
     concurrency: usize,
     client: ApiClient,
     guards: Guards,
+    auth: Auth,
     registry_pages: PageSizes,
     image_pages: PageSizes,
     tag_pages: PageSizes,
+}
+
+/// How one source authenticates.
+enum Auth {
+    AccessKey { access_key: Secret, secret_key: Secret },
+    ServerRole(Box<Keys>),
 }
 
 impl Ncr {
@@ -51,12 +62,19 @@ impl Ncr {
         metrics: SourceMetrics,
     ) -> io::Result<Self> {
         let http = client::connection::client(&source.connection, &[&config.endpoint])?;
+        let auth = match config.auth.clone() {
+            NcrAuth::AccessKey { access_key, secret_key } => Auth::AccessKey { access_key, secret_key },
+            NcrAuth::ServerRole(metadata) => {
+                Auth::ServerRole(Box::new(Keys::new(&metadata, source, &guards, &metrics)?))
+            }
+        };
         Ok(Self {
             config: config.clone(),
             tag_info: source.tags.info,
             concurrency: source.poll.max_concurrent_requests,
             client: ApiClient::new(http, wire::classify, &source.poll, metrics),
             guards,
+            auth,
             registry_pages: PageSizes::new(&PAGE_SIZES),
             image_pages: PageSizes::new(&PAGE_SIZES),
             tag_pages: PageSizes::new(&PAGE_SIZES),
@@ -80,7 +98,7 @@ impl Ncr {
             let url = self.url(&list.path, Some(&format!("page={number}{size}")));
             let call = list.call(&url);
             let sent = Instant::now();
-            let answer = self.client.send(poll, call, || self.sign(&url)).await?;
+            let answer = self.get(poll, call, &url).await?;
             let page = decode(&answer.body)
                 .map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
             let next = match page.next {
@@ -101,29 +119,24 @@ impl Ncr {
         url
     }
 
-    fn sign(&self, url: &Url) -> Result<Signed, Cause> {
-        let access_key = self.config.access_key.read().map_err(Cause::Credential)?;
-        let secret_key = self.config.secret_key.read().map_err(Cause::Credential)?;
-        let (access_key, guard) = {
-            let key = access_key.expose_secret();
-            (key, self.guards.of(&[key, secret_key.expose_secret()]))
-        };
-        let target = &url[Position::BeforePath..Position::AfterQuery];
-        let now = Timestamp::from(SystemTime::now());
-        let signature = sign::sign("GET", target, access_key, &secret_key, now);
-        let mut request = Request::new(Method::GET, url.clone());
-        let headers = request.headers_mut();
-        // The gateway also speaks XML, and its documentation asks for the content type of a GET.
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in [
-            (sign::TIMESTAMP_HEADER, signature.timestamp.as_str()),
-            (sign::ACCESS_KEY_HEADER, access_key),
-            (sign::SIGNATURE_HEADER, &signature.signature),
-        ] {
-            headers.insert(name, client::sensitive(value)?);
+    /// One authenticated GET.
+    async fn get(&self, poll: &Poll, call: Call<'_>, url: &Url) -> Result<Answer, ApiError> {
+        match &self.auth {
+            Auth::AccessKey { access_key, secret_key } => {
+                let sign = || {
+                    let access_key = access_key.read().map_err(Cause::Credential)?;
+                    let secret_key = secret_key.read().map_err(Cause::Credential)?;
+                    let key = AccessKey { access_key, secret_key, security_token: None };
+                    signed(url, &key, self.guards.of(&key.parts()), true)
+                };
+                self.client.send(poll, call, sign).await
+            }
+            Auth::ServerRole(keys) => {
+                let fetch = || keys.fetch(poll);
+                let sign = |key: &AccessKey, guard, guarded| signed(url, key, guard, guarded);
+                keys.handed_out.send(&self.client, poll, call, fetch, sign).await
+            }
         }
-        Ok(Signed { request, guard, body_secret: None, guarded: true })
     }
 
     /// The registries to read, each with the host that docker clients use.
@@ -152,6 +165,27 @@ impl Ncr {
         let decode = |body: &[u8]| wire::images(body, &registry.name, &host);
         self.list(poll, list, &self.image_pages, decode, |r| (&r.organization, &r.name)).await
     }
+}
+
+/// A signed request.
+fn signed(url: &Url, key: &AccessKey, guard: Arc<Guard>, guarded: bool) -> Result<Signed, Cause> {
+    let access_key = key.access_key.expose_secret();
+    let target = &url[Position::BeforePath..Position::AfterQuery];
+    let now = Timestamp::from(SystemTime::now());
+    let signature = sign::sign("GET", target, access_key, &key.secret_key, now);
+    let mut request = Request::new(Method::GET, url.clone());
+    let headers = request.headers_mut();
+    // The gateway also speaks XML, and its documentation asks for the content type of a GET.
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in [
+        (sign::TIMESTAMP_HEADER, signature.timestamp.as_str()),
+        (sign::ACCESS_KEY_HEADER, access_key),
+        (sign::SIGNATURE_HEADER, &signature.signature),
+    ] {
+        headers.insert(name, client::sensitive(value)?);
+    }
+    Ok(Signed { request, guard, body_secret: None, guarded })
 }
 
 /// A list to read: the same in all its pages.

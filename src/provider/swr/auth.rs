@@ -1,5 +1,6 @@
 //! Authentication at Huawei Cloud: signed requests, or an IAM token.
 
+use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -8,11 +9,14 @@ use reqwest::{Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Position, Url};
 
+use super::keys::Keys;
 use super::sign;
 use super::token::Tokens;
 use crate::client::{Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Signed, sensitive};
-use crate::config::{Secret, SwrAuth, SwrConfig};
+use crate::config::{Secret, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::Timestamp;
+use crate::provider::temporary::AccessKey;
+use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Where SWR looks for a token.
 const AUTH_TOKEN: HeaderName = HeaderName::from_static("x-auth-token");
@@ -50,23 +54,35 @@ enum AuthMethod {
     AccessKey { access_key: Secret, secret_key: Secret, security_token: Option<Secret> },
     TokenFile(Secret),
     Password(Box<Tokens>),
+    Temporary(Box<Keys>),
 }
 
 impl Auth {
-    /// Authentication as configured.
-    pub fn new(config: &SwrConfig, guards: Guards) -> Self {
+    /// Authentication as configured for `source`, whose cloud is `config`.
+    ///
+    /// Errors: no client for a service that hands out keys can be made.
+    pub fn new(
+        source: &SourceConfig,
+        config: &SwrConfig,
+        guards: Guards,
+        metrics: &SourceMetrics,
+    ) -> io::Result<Self> {
         let method = match config.auth.clone() {
             SwrAuth::AccessKey { access_key, secret_key, security_token } => {
                 AuthMethod::AccessKey { access_key, secret_key, security_token }
             }
             SwrAuth::Token(file) => AuthMethod::TokenFile(file),
             SwrAuth::Password { account, username, password } => {
-                let tokens = Tokens::new(config, &account, &username, &password, guards.clone());
+                let (guards, metrics) = (guards.clone(), metrics.clone());
+                let tokens = Tokens::new(config, &account, &username, &password, guards, metrics);
                 AuthMethod::Password(Box::new(tokens))
+            }
+            SwrAuth::Temporary(service) => {
+                AuthMethod::Temporary(Box::new(Keys::new(&service, source, config, &guards, metrics)?))
             }
         };
         let project_id = config.project_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok());
-        Self { method, project_id, guards }
+        Ok(Self { method, project_id, guards })
     }
 
     /// One authenticated GET.
@@ -79,8 +95,20 @@ impl Auth {
     ) -> Result<Answer, ApiError> {
         match &self.method {
             AuthMethod::AccessKey { access_key, secret_key, security_token } => {
-                let sign = || self.signed(target, access_key, secret_key, security_token.as_ref());
+                let sign = || {
+                    let key = AccessKey {
+                        access_key: read(access_key)?,
+                        secret_key: read(secret_key)?,
+                        security_token: security_token.as_ref().map(read).transpose()?,
+                    };
+                    self.signed(target, &key, self.guards.of(&key.parts()), true)
+                };
                 client.send(poll, call, sign).await
+            }
+            AuthMethod::Temporary(keys) => {
+                let fetch = || keys.fetch(client, poll);
+                let sign = |key: &AccessKey, guard, guarded| self.signed(target, key, guard, guarded);
+                keys.handed_out.send(client, poll, call, fetch, sign).await
             }
             AuthMethod::TokenFile(file) => {
                 let sign = || {
@@ -92,12 +120,12 @@ impl Auth {
             }
             AuthMethod::Password(tokens) => {
                 let token = tokens.get(client, poll, None).await?;
-                let sign = || Ok(self.with_token(target, token.value.clone(), tokens.guard()?, false));
+                let sign = || Ok(self.with_token(target, (*token).clone(), tokens.guard()?, false));
                 match client.send(poll, call, sign).await {
                     // The token may have been revoked before its time: a new one settles whose fault it is.
                     Err(ApiError { cause: Cause::Refused { refusal, .. }, .. }) if refusal.status == 401 => {
                         let token = tokens.get(client, poll, Some(&token)).await?;
-                        let sign = || Ok(self.with_token(target, token.value.clone(), tokens.guard()?, true));
+                        let sign = || Ok(self.with_token(target, (*token).clone(), tokens.guard()?, true));
                         client.send(poll, call, sign).await
                     }
                     outcome => outcome,
@@ -110,16 +138,13 @@ impl Auth {
     fn signed(
         &self,
         target: &Target,
-        access_key: &Secret,
-        secret_key: &Secret,
-        security_token: Option<&Secret>,
+        key: &AccessKey,
+        guard: Arc<Guard>,
+        guarded: bool,
     ) -> Result<Signed, Cause> {
-        let (access_key, secret_key) = (read(access_key)?, read(secret_key)?);
-        let security_token = security_token.map(read).transpose()?;
-        let security_token = security_token.as_ref().map_or("", |token| token.expose_secret());
         let mut headers = self.headers();
-        if !security_token.is_empty() {
-            headers.insert(sign::SECURITY_TOKEN_HEADER, sensitive(security_token)?);
+        if !key.token().is_empty() {
+            headers.insert(sign::SECURITY_TOKEN_HEADER, sensitive(key.token())?);
         }
         let signed_headers: Vec<_> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())).collect();
@@ -132,14 +157,13 @@ impl Auth {
             body_hash: sign::EMPTY_BODY_HASH,
         };
         let now = Timestamp::from(SystemTime::now());
-        let signature = sign::sign(request, access_key.expose_secret(), &secret_key, now);
+        let signature = sign::sign(request, key.access_key.expose_secret(), &key.secret_key, now);
         let date = HeaderValue::try_from(signature.date).expect("a date consists of digits and letters");
         headers.insert(sign::DATE_HEADER, date);
         headers.insert(AUTHORIZATION, sensitive(&signature.authorization)?);
-        let guard = self.guards.of(&[access_key.expose_secret(), secret_key.expose_secret(), security_token]);
         let mut request = Request::new(Method::GET, target.url.clone());
         *request.headers_mut() = headers;
-        Ok(Signed { request, guard, body_secret: None, guarded: true })
+        Ok(Signed { request, guard, body_secret: None, guarded })
     }
 
     /// A request that carries an IAM token.

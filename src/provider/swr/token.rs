@@ -1,13 +1,12 @@
 //! IAM tokens made from a user's password.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
@@ -15,15 +14,15 @@ use super::wire;
 use crate::client::{ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Signed};
 use crate::config::{Secret, SwrConfig};
 use crate::inventory::Timestamp;
+use crate::provider::fresh::{Fresh, Leased};
+use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Where IAM puts a new token.
-const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
+pub const SUBJECT_TOKEN: HeaderName = HeaderName::from_static("x-subject-token");
 /// A token's description without its catalog is some kilobytes.
 const BODY_LIMIT: usize = 1024 * 1024;
-/// Tokens live for 24 hours; a new one is made when a tenth of its life is left, and at most this much.
-const LONGEST_REST: Duration = Duration::from_hours(1);
 
-/// Makes tokens from a password, one at a time, and keeps the last one.
+/// Makes tokens from a password, and keeps the last one, which is as good as the password for a day.
 pub struct Tokens {
     account: String,
     username: String,
@@ -31,21 +30,19 @@ pub struct Tokens {
     scope: serde_json::Value,
     url: Url,
     guards: Guards,
-    /// Locked while a new token is made, so that only one request makes it.
-    current: Mutex<Option<Arc<Token>>>,
-}
-
-/// A token, with no `Debug` since it is as good as the password for a day.
-pub struct Token {
-    /// Its value as a header.
-    pub value: HeaderValue,
-    expires: Option<Timestamp>,
-    renew_at: Option<Timestamp>,
+    current: Fresh<HeaderValue>,
 }
 
 impl Tokens {
     /// Tokens for a user of `config`'s account, with its project as their scope: SWR takes no other.
-    pub fn new(config: &SwrConfig, account: &str, username: &str, password: &Secret, guards: Guards) -> Self {
+    pub fn new(
+        config: &SwrConfig,
+        account: &str,
+        username: &str,
+        password: &Secret,
+        guards: Guards,
+        metrics: SourceMetrics,
+    ) -> Self {
         let project = match &config.project_id {
             Some(id) => json!({ "id": id }),
             None => json!({ "name": config.project_name }),
@@ -60,7 +57,7 @@ impl Tokens {
             scope: json!({ "project": project }),
             url,
             guards,
-            current: Mutex::new(None),
+            current: Fresh::new(metrics),
         }
     }
 
@@ -71,29 +68,9 @@ impl Tokens {
         &self,
         client: &ApiClient,
         poll: &Poll,
-        refused: Option<&Arc<Token>>,
-    ) -> Result<Arc<Token>, ApiError> {
-        let mut current = self.current.lock().await;
-        // Another request may have renewed it already.
-        if refused.is_some_and(|refused| current.as_ref().is_some_and(|token| Arc::ptr_eq(token, refused))) {
-            *current = None;
-        }
-        let now = Timestamp::from(SystemTime::now());
-        if let Some(token) = &*current
-            && token.renew_at.is_none_or(|time| now < time)
-        {
-            return Ok(Arc::clone(token));
-        }
-        match self.create(client, poll, now).await {
-            Ok(token) => {
-                client.metrics().credentials_expiry(token.expires);
-                Ok(Arc::clone(current.insert(Arc::new(token))))
-            }
-            Err(error) => match &*current {
-                Some(token) if token.expires.is_none_or(|time| now < time) => Ok(Arc::clone(token)),
-                _ => Err(error),
-            },
-        }
+        refused: Option<&Arc<HeaderValue>>,
+    ) -> Result<Arc<HeaderValue>, ApiError> {
+        self.current.get(Timestamp::from(SystemTime::now()), refused, self.create(client, poll)).await
     }
 
     /// Watches over the password.
@@ -106,7 +83,7 @@ impl Tokens {
     }
 
     /// <https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html>
-    async fn create(&self, client: &ApiClient, poll: &Poll, now: Timestamp) -> Result<Token, ApiError> {
+    async fn create(&self, client: &ApiClient, poll: &Poll) -> Result<Leased<HeaderValue>, ApiError> {
         let call = Call { operation: "create_token", method: "POST", url: &self.url, body_limit: BODY_LIMIT };
         let started = Instant::now();
         let answer = client.send(poll, call, || self.request()).await?;
@@ -118,7 +95,7 @@ impl Tokens {
         };
         let mut value = value.clone();
         value.set_sensitive(true);
-        Ok(Token { value, expires, renew_at: expires.and_then(|end| renew_at(now, end)) })
+        Ok(Leased { value, expires })
     }
 
     fn request(&self) -> Result<Signed, Cause> {
@@ -137,11 +114,4 @@ impl Tokens {
         let guard = self.guard_of(&password);
         Ok(Signed { request, guard, body_secret: Some(password), guarded: true })
     }
-}
-
-/// When to renew a token that was made at `now` and ends at `end`.
-fn renew_at(now: Timestamp, end: Timestamp) -> Option<Timestamp> {
-    let life = i128::from(end.nanoseconds()) - i128::from(now.nanoseconds());
-    let longest_rest = i128::try_from(LONGEST_REST.as_nanos()).unwrap_or(i128::MAX);
-    Timestamp::from_nanoseconds(i128::from(end.nanoseconds()) - (life / 10).clamp(0, longest_rest))
 }

@@ -13,7 +13,7 @@ use super::wire::{self, Rows};
 use crate::client::{
     self, Answer, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Poll,
 };
-use crate::config::{SourceConfig, SwrConfig};
+use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
 use crate::provider::{Provider, RepositoryListing, TagListing};
 use crate::telemetry::Reason;
@@ -46,13 +46,18 @@ impl Swr {
         guards: Guards,
         metrics: SourceMetrics,
     ) -> io::Result<Self> {
-        let http = client::connection::client(&source.connection, &[&config.endpoint, &config.iam_endpoint])?;
+        let mut endpoints = vec![&config.endpoint, &config.iam_endpoint];
+        if let SwrAuth::Temporary(KeyService::Oidc(oidc)) = &config.auth {
+            endpoints.push(&oidc.endpoint);
+        }
+        let http = client::connection::client(&source.connection, &endpoints)?;
+        let auth = Auth::new(source, config, guards, &metrics)?;
         Ok(Self {
             config: config.clone(),
             tag_info: source.tags.info,
             concurrency: source.poll.max_concurrent_requests,
             client: ApiClient::new(http, wire::classify, &source.poll, metrics),
-            auth: Auth::new(config, guards),
+            auth,
             repository_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
             shared_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
             tag_pages: PageSizes::new(&[Some(100), Some(10)]),

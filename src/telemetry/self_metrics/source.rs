@@ -130,7 +130,8 @@ impl SourceMetrics {
         self.families.series_limit.with_label_values(&[self.name()]).set(gauge(limit));
     }
 
-    fn name(&self) -> &str {
+    /// The source's name, for the log.
+    pub fn name(&self) -> &str {
         self.source.as_str()
     }
 }

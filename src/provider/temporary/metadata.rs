@@ -1,0 +1,213 @@
+//! Metadata services and their like: what a cloud answers to its own servers, on an address that leads nowhere else.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use reqwest::{Method, Request};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{BODY_LIMIT, no_key};
+use crate::client::{
+    Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Refusal, Signed, connection, sensitive,
+};
+use crate::config::{Metadata, PollConfig};
+use crate::provider::refusal::{ErrorFields, from_answer};
+use crate::telemetry::self_metrics::SourceMetrics;
+
+/// Where there is no such service nothing answers, not even with a refusal; where there is one it answers at once.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A key may have to be made first; the SDKs wait as long.
+const KEY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a session token is to live, in seconds: the longest that both clouds allow.
+const SESSION_SECONDS: HeaderValue = HeaderValue::from_static("21600");
+
+/// What differs between the clouds.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    /// Where session tokens are made, with a PUT.
+    pub session_path: &'static str,
+    /// The header with the lifetime of a session token.
+    pub lifetime_header: HeaderName,
+    /// The header with the session token.
+    pub session_header: HeaderName,
+    /// The cloud, as it is called.
+    pub cloud: &'static str,
+    /// What the metadata service is configured by instead, if it was only tried for want of anything else.
+    pub alternatives: &'static str,
+}
+
+/// One metadata service.
+pub struct MetadataService {
+    probe: ApiClient,
+    keys: ApiClient,
+    metadata: Metadata,
+    dialect: Dialect,
+    guard: Arc<Guard>,
+}
+
+/// A session that was begun, with its token unless the service knows none.
+pub struct Session(Option<HeaderValue>);
+
+impl MetadataService {
+    /// The service at the address in `metadata`. No proxy is asked for it, and its answers are small and quick.
+    ///
+    /// Errors: no client can be made.
+    pub fn new(
+        metadata: &Metadata,
+        dialect: Dialect,
+        poll: &PollConfig,
+        guards: &Guards,
+        metrics: &SourceMetrics,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            probe: local_client(&metadata.endpoint, poll, PROBE_TIMEOUT, metrics)?,
+            keys: local_client(&metadata.endpoint, poll, KEY_TIMEOUT, metrics)?,
+            metadata: metadata.clone(),
+            dialect,
+            guard: guards.of(&["metadata service", metadata.endpoint.as_str()]),
+        })
+    }
+
+    /// Finds out whether the service is there, and begins a session with it if it knows sessions.
+    pub async fn begin(&self, poll: &Poll) -> Result<Session, ApiError> {
+        let url = self.url(self.dialect.session_path);
+        let call = Call { operation: "metadata_token", method: "PUT", url: &url, body_limit: BODY_LIMIT };
+        let request = || {
+            let mut request = Request::new(Method::PUT, url.clone());
+            request.headers_mut().insert(self.dialect.lifetime_header.clone(), SESSION_SECONDS);
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            Ok(self.unguarded(request))
+        };
+        // Half as long again leaves no time for a second attempt that waits in vain.
+        let answer = self.probe.send(&bounded(poll, PROBE_TIMEOUT * 3 / 2), call, request).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            // Without sessions; the SDKs take these three for that.
+            Err(error) if matches!(status(&error), Some(404 | 405 | 503)) => return Ok(Session(None)),
+            Err(error) => return Err(no_key(error, &self.absent())),
+        };
+        let token = std::str::from_utf8(&answer.body).map(str::trim).unwrap_or_default();
+        let token = if token.is_empty() {
+            Err(Cause::Protocol("the answer is no token".to_owned()))
+        } else {
+            sensitive(token)
+        };
+        token
+            .map(|token| Session(Some(token)))
+            .map_err(|cause| no_key(ApiError::new(call, 1, Duration::ZERO, cause), &self.absent()))
+    }
+
+    /// What stands at `path`. `cure` says what to do about a refusal with this status and message.
+    pub async fn get(
+        &self,
+        poll: &Poll,
+        session: &Session,
+        operation: &'static str,
+        path: &str,
+        cure: impl Fn(u16, &str) -> &'static str,
+    ) -> Result<Answer, ApiError> {
+        let url = self.url(path);
+        let call = Call { operation, method: "GET", url: &url, body_limit: BODY_LIMIT };
+        let request = || {
+            let mut request = Request::new(Method::GET, url.clone());
+            if let Session(Some(token)) = session {
+                request.headers_mut().insert(self.dialect.session_header.clone(), token.clone());
+            }
+            Ok(self.unguarded(request))
+        };
+        let answer = self.keys.send(&bounded(poll, KEY_TIMEOUT * 3 / 2), call, request).await;
+        answer.map_err(|error| {
+            let cure = match &error.cause {
+                Cause::Refused { refusal, .. } => {
+                    cure(refusal.status, refusal.message.as_deref().unwrap_or_default()).to_owned()
+                }
+                _ => self.absent(),
+            };
+            no_key(error, &cure)
+        })
+    }
+
+    /// An answer that came from `path` and is of no use.
+    pub fn useless(&self, operation: &'static str, path: &str, cause: Cause, cure: &str) -> ApiError {
+        let url = self.url(path);
+        let call = Call { operation, method: "GET", url: &url, body_limit: BODY_LIMIT };
+        no_key(ApiError::new(call, 1, Duration::ZERO, cause), cure)
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.metadata.endpoint.clone();
+        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+        url
+    }
+
+    /// Its answers say nothing about a credential of ours.
+    fn unguarded(&self, request: Request) -> Signed {
+        Signed { request, guard: Arc::clone(&self.guard), body_secret: None, guarded: false }
+    }
+
+    /// What to do where the service is not there.
+    fn absent(&self) -> String {
+        let Dialect { cloud, alternatives, .. } = &self.dialect;
+        if self.metadata.last_resort {
+            format!(
+                "no other credential is configured, and a metadata service is only there on servers of {cloud}: \
+                 {alternatives}"
+            )
+        } else {
+            format!(
+                "the metadata service is only there on servers of {cloud}, and their security groups and network \
+                 policies must allow it (169.254.169.254, TCP port 80)"
+            )
+        }
+    }
+}
+
+/// A client for a service close by, that has `timeout` for an answer.
+///
+/// Errors: no client can be made.
+pub fn local_client(
+    endpoint: &Url,
+    poll: &PollConfig,
+    timeout: Duration,
+    metrics: &SourceMetrics,
+) -> io::Result<ApiClient> {
+    let poll = PollConfig {
+        request_timeout: timeout.min(poll.request_timeout),
+        requests_per_second: None,
+        max_concurrent_requests: 1,
+        ..poll.clone()
+    };
+    Ok(ApiClient::new(connection::direct_client(endpoint)?, classify, &poll, metrics.clone()))
+}
+
+/// A part of `poll` that takes `time` at most.
+pub fn bounded(poll: &Poll, time: Duration) -> Poll {
+    let end = Instant::now() + time;
+    Poll::new(Some(poll.deadline().map_or(end, |deadline| deadline.min(end))))
+}
+
+/// Services close by answer in the clouds' usual forms, or in plain words.
+pub fn classify(status: u16, body: &[u8]) -> Refusal {
+    const FIELDS: ErrorFields = ErrorFields {
+        inner: &["error"],
+        codes: &["error_code", "code", "Code"],
+        messages: &["error_msg", "message", "Message"],
+    };
+    let mut refusal = from_answer(status, body, FIELDS);
+    if refusal.message.is_none() && refusal.code.is_none() {
+        let words = std::str::from_utf8(body).map(str::trim).unwrap_or_default();
+        refusal.message = (!words.is_empty() && !words.starts_with(['<', '{'])).then(|| words.to_owned());
+    }
+    refusal
+}
+
+/// The status of a refusal.
+fn status(error: &ApiError) -> Option<u16> {
+    match &error.cause {
+        Cause::Refused { refusal, .. } => Some(refusal.status),
+        _ => None,
+    }
+}
