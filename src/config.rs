@@ -87,10 +87,6 @@ pub struct SourceConfig {
 
 /// The two clouds.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful of them exist, so the difference is a few hundred bytes"
-)]
 pub enum Cloud {
     /// Huawei Cloud SoftWare Repository for Container.
     Swr(SwrConfig),

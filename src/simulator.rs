@@ -1,5 +1,5 @@
-//! Huawei SWR, Huawei IAM and NAVER NCR as real HTTP servers on loopback, over one state that can be edited while
-//! they run, with faults as data.
+//! Huawei SWR, Huawei IAM and NAVER NCR as real HTTP servers on loopback, and what both clouds' servers find on
+//! themselves (metadata, pod identity), over one state that can be edited while they run, with faults as data.
 //!
 //! They are as strict and as odd as the vendors' documents say: signatures are computed anew from what arrived, and
 //! pages, totals, names with slashes and error bodies follow the documents that the code beside them names. Nothing
@@ -25,10 +25,12 @@ mod call;
 pub mod demo;
 mod error_body;
 mod fault;
+mod federation;
 mod gateway;
 mod http;
 mod iam;
 mod made_up;
+mod metadata;
 mod ncr;
 mod page;
 mod record;
@@ -45,8 +47,8 @@ pub use error_body::{ErrorBody, ErrorShape};
 pub use fault::Fault;
 pub use record::Exchange;
 pub use world::{
-    AccessKey, Iam, IamToken, IamUser, Image, ImageTag, Manifest, Ncr, Overrides, PastTheEnd, Platform,
-    Project, Registry, Repository, Swr, Tag, World, keys,
+    AccessKey, Iam, IamToken, IamUser, Image, ImageTag, KeyServices, Manifest, Ncr, Overrides, PastTheEnd,
+    Platform, Project, Registry, Repository, Sessions, Swr, Tag, WebToken, World, keys,
 };
 
 use fault::Faults;
@@ -58,12 +60,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// The three running servers; dropping it stops them at once, answers in flight included.
+/// The running servers; dropping it stops them at once, answers in flight included.
 pub struct Simulator {
     shared: Arc<Shared>,
     swr: SocketAddr,
     iam: SocketAddr,
     ncr: SocketAddr,
+    local: SocketAddr,
     _servers: JoinSet<()>,
 }
 
@@ -84,32 +87,20 @@ impl Shared {
 }
 
 impl Simulator {
-    /// Serves `world` on three free ports of 127.0.0.1; needs a tokio runtime.
+    /// Serves `world` on free ports of 127.0.0.1; needs a tokio runtime.
     pub async fn start(world: World) -> io::Result<Self> {
-        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self::start_at(world, free, free, free).await
-    }
-
-    /// Serves `world` on these addresses; fails, naming the address, if one of them cannot be had.
-    pub async fn start_at(
-        world: World,
-        swr: SocketAddr,
-        iam: SocketAddr,
-        ncr: SocketAddr,
-    ) -> io::Result<Self> {
         let state = Mutex::new(State { world, faults: Faults::default() });
         let shared = Arc::new(Shared { state, recorder: Recorder::default() });
         let mut servers = JoinSet::new();
-        let mut addresses = [swr, iam, ncr];
-        for (address, service) in addresses.iter_mut().zip([Service::Swr, Service::Iam, Service::Ncr]) {
-            let bound = TcpListener::bind(*address).await;
-            let listener =
-                bound.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))?;
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); 4];
+        let services = [Service::Swr, Service::Iam, Service::Ncr, Service::Local];
+        for (address, service) in addresses.iter_mut().zip(services) {
+            let listener = TcpListener::bind(*address).await?;
             *address = listener.local_addr()?;
             servers.spawn(http::serve(listener, service, Arc::clone(&shared)));
         }
-        let [swr, iam, ncr] = addresses;
-        Ok(Self { shared, swr, iam, ncr, _servers: servers })
+        let [swr, iam, ncr, local] = addresses;
+        Ok(Self { shared, swr, iam, ncr, local, _servers: servers })
     }
 
     /// Base address of SWR, such as `http://127.0.0.1:4711`.
@@ -117,7 +108,17 @@ impl Simulator {
         format!("http://{}", self.swr)
     }
 
-    /// Base address of IAM.
+    /// Base address of both clouds' metadata services.
+    pub fn metadata_url(&self) -> String {
+        format!("http://{}", self.local)
+    }
+
+    /// Address of the agent of pod identity, its path included.
+    pub fn agent_url(&self) -> String {
+        format!("http://{}{}", self.local, metadata::AGENT_PATH)
+    }
+
+    /// Base address of IAM, and of STS.
     pub fn iam_url(&self) -> String {
         format!("http://{}", self.iam)
     }
@@ -164,7 +165,7 @@ impl Simulator {
         self.shared.recorder.most_in_flight(Some(call))
     }
 
-    /// The highest number of requests of all three services that were in flight at one time.
+    /// The highest number of requests of all services that were in flight at one time.
     pub fn most_in_flight_overall(&self) -> usize {
         self.shared.recorder.most_in_flight(None)
     }

@@ -26,14 +26,14 @@ pub enum KeyService {
         /// The service account's token.
         token: Secret,
     },
-    /// A federated user of an OpenID Connect identity provider, through IAM.
+    /// A federated user of an identity provider (OIDC), through IAM.
     IdentityProvider {
         /// The identity provider's name.
         id: String,
         /// The web token.
         token: Secret,
     },
-    /// An agency that trusts an OpenID Connect provider, through STS.
+    /// An agency that trusts an OIDC provider, through STS.
     Oidc(Box<Oidc>),
 }
 
@@ -43,7 +43,7 @@ pub enum KeyService {
 pub struct Oidc {
     /// Base address of STS.
     pub endpoint: Url,
-    /// The OpenID Connect provider.
+    /// The OIDC provider.
     pub provider_urn: String,
     /// The agency that trusts it.
     pub agency_urn: String,

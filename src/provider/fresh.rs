@@ -1,11 +1,11 @@
 //! What a cloud hands out for some hours - tokens, temporary keys - renewed in time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::{ApiError, Cause};
+use crate::client::ApiError;
 use crate::inventory::Timestamp;
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
@@ -36,7 +36,8 @@ pub struct Leased<T> {
 
 struct State<T> {
     current: Option<Current<T>>,
-    failure: Option<Failure>,
+    /// Renewals failed.
+    pause: Option<Pause>,
 }
 
 struct Current<T> {
@@ -45,27 +46,36 @@ struct Current<T> {
     renew_at: Timestamp,
 }
 
-/// The renewals that failed since one succeeded.
-struct Failure {
-    count: u32,
-    /// The last of them, to be told to those who come before `until`.
-    operation: &'static str,
-    method: &'static str,
-    url: String,
-    message: String,
+/// Failures since the last success, and how long to leave it at that.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    failures: u32,
     until: Instant,
+}
+
+impl Pause {
+    /// The pause after a failure, longer than the one `before`.
+    pub fn after(before: Option<Self>) -> Self {
+        let failures = before.map_or(0, |pause| pause.failures);
+        let length = FIRST_PAUSE.saturating_mul(1 << failures.min(16)).min(LONGEST_PAUSE);
+        Self { failures: failures + 1, until: Instant::now() + length }
+    }
+
+    /// How long it lasts yet.
+    pub fn left(self) -> Option<Duration> {
+        self.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
 }
 
 impl<T> Fresh<T> {
     /// Nothing yet; the end of what is in force goes to `metrics`.
     pub fn new(metrics: SourceMetrics) -> Self {
-        let state = Mutex::new(State { current: None, failure: None });
+        let state = Mutex::new(State { current: None, pause: None });
         Self { metrics, renewal: tokio::sync::Mutex::default(), state }
     }
 
     /// The one in force at `now`. If there is none, or it ends soon, or it is the one that was `refused`, `renew` gets
-    /// another, unless it failed a short while ago; while one renews it, and when it fails, others go on with one that
-    /// is still good.
+    /// another. While one renews it, and for a while after it failed, the old one is used as long as it is good.
     ///
     /// Errors: `renew` failed, and there is none that is still good.
     pub async fn get(
@@ -81,8 +91,8 @@ impl<T> Fresh<T> {
                 state.current = None;
             }
         }
-        if let Some(outcome) = self.lock().known(now) {
-            return outcome;
+        if let Some(value) = self.lock().fresh(now) {
+            return Ok(value);
         }
         let good = self.lock().good(now);
         let _turn = match good {
@@ -93,8 +103,8 @@ impl<T> Fresh<T> {
             },
         };
         // Somebody else may have renewed it, or failed to, meanwhile.
-        if let Some(outcome) = self.lock().known(now) {
-            return outcome;
+        if let Some(value) = self.lock().fresh(now) {
+            return Ok(value);
         }
         let outcome = renew.await;
         self.learn(now, outcome)
@@ -106,35 +116,20 @@ impl<T> Fresh<T> {
         match outcome {
             Ok(Leased { value, expires }) => {
                 self.metrics.credentials_expiry(expires);
-                if state.failure.take().is_some() {
+                if state.pause.take().is_some() {
                     tracing::info!(source, "credential renewed again");
                 }
                 let (value, renew_at) = (Arc::new(value), renew_at(now, expires));
                 state.current = Some(Current { value: Arc::clone(&value), expires, renew_at });
                 Ok(value)
             }
-            // Nothing was sent, so nothing needs a pause.
-            Err(error) if error.attempts == 0 || matches!(error.cause, Cause::Waiting { .. }) => {
-                state.good(now).ok_or(error)
-            }
             Err(error) => {
-                let count = state.failure.as_ref().map_or(0, |failure| failure.count);
-                let pause = FIRST_PAUSE.saturating_mul(1 << count.min(16)).min(LONGEST_PAUSE);
-                let ApiError { operation, method, ref url, .. } = error;
-                let message = chain(&error.cause);
-                state.failure = Some(Failure {
-                    count: count + 1,
-                    operation,
-                    method,
-                    url: url.clone(),
-                    message,
-                    until: Instant::now() + pause,
-                });
                 let Some(good) = state.good(now) else { return Err(error) };
-                if count == 0 {
+                if state.pause.is_none() {
                     let error = chain(&error);
                     tracing::warn!(source, error, "credential not renewed, the old one is still good");
                 }
+                state.pause = Some(Pause::after(state.pause));
                 Ok(good)
             }
         }
@@ -146,26 +141,11 @@ impl<T> Fresh<T> {
 }
 
 impl<T> State<T> {
-    /// What there is to say without asking the cloud.
-    fn known(&self, now: Timestamp) -> Option<Result<Arc<T>, ApiError>> {
-        if let Some(current) = &self.current
-            && now < current.renew_at
-        {
-            return Some(Ok(Arc::clone(&current.value)));
-        }
-        let failure = self.failure.as_ref()?;
-        let left = failure.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-        Some(self.good(now).ok_or_else(|| {
-            let next_attempt = Timestamp::from(SystemTime::now() + left);
-            ApiError {
-                operation: failure.operation,
-                method: failure.method,
-                url: failure.url.clone(),
-                attempts: 0,
-                elapsed: Duration::ZERO,
-                cause: Cause::Waiting { message: failure.message.clone(), next_attempt },
-            }
-        }))
+    /// The one in force, if it is not time to renew it.
+    fn fresh(&self, now: Timestamp) -> Option<Arc<T>> {
+        let early = self.current.as_ref().is_some_and(|current| now < current.renew_at);
+        let paused = self.pause.is_some_and(|pause| pause.left().is_some());
+        self.good(now).filter(|_| early || paused)
     }
 
     /// The one in force, unless it has ended.
@@ -193,7 +173,7 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::client::Call;
+    use crate::client::{Call, Cause};
     use crate::telemetry::self_metrics::SelfMetrics;
 
     fn fresh() -> Fresh<u32> {
@@ -205,15 +185,15 @@ mod tests {
         Timestamp::from_milliseconds(1_700_000_000_000 + seconds * 1000).unwrap()
     }
 
-    fn until(value: u32, end: i64) -> Result<Leased<u32>, ApiError> {
-        Ok(Leased { value, expires: Some(at(end)) })
+    fn until(value: u32, end: i64) -> Leased<u32> {
+        Leased { value, expires: Some(at(end)) }
     }
 
-    fn failed(attempts: u32) -> Result<Leased<u32>, ApiError> {
+    fn failed() -> Result<Leased<u32>, ApiError> {
         let url = Url::parse("http://127.0.0.1/key").unwrap();
         let call = Call { operation: "key", method: "GET", url: &url, body_limit: 0 };
         let cause = Cause::Credential(std::io::Error::other("it is out"));
-        Err(ApiError::new(call, attempts, Duration::ZERO, cause))
+        Err(ApiError::new(call, 1, Duration::ZERO, cause))
     }
 
     /// What is in force at a time, if a renewal then had this outcome; and whether there was a renewal.
@@ -235,50 +215,42 @@ mod tests {
     async fn renews_when_a_quarter_of_its_life_is_left_and_at_the_latest_an_hour_before_its_end() {
         for (life, renewed_at) in [(3600, 2700), (24 * 3600, 23 * 3600)] {
             let fresh = fresh();
-            assert_eq!(get(&fresh, 0, until(1, life)).await, (Ok(1), true));
-            assert_eq!(get(&fresh, renewed_at - 1, until(2, life)).await, (Ok(1), false));
-            assert_eq!(get(&fresh, renewed_at, until(2, 2 * life)).await, (Ok(2), true));
+            assert_eq!(get(&fresh, 0, Ok(until(1, life))).await, (Ok(1), true));
+            assert_eq!(get(&fresh, renewed_at - 1, Ok(until(2, life))).await, (Ok(1), false));
+            assert_eq!(get(&fresh, renewed_at, Ok(until(2, 2 * life))).await, (Ok(2), true));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_old_one_is_used_while_it_is_good_and_renewals_fail() {
         let fresh = fresh();
-        get(&fresh, 0, until(1, 1000)).await.0.unwrap();
-        assert_eq!(get(&fresh, 800, failed(1)).await, (Ok(1), true));
-        assert_eq!(get(&fresh, 999, failed(1)).await, (Ok(1), false));
-        let (error, asked) = get(&fresh, 1000, failed(1)).await;
-        assert!(!asked);
-        let error = error.unwrap_err();
-        assert!(error.contains("no credential: it is out; next attempt at "), "{error}");
-        tokio::time::advance(FIRST_PAUSE).await;
-        assert_eq!(get(&fresh, 1010, until(2, 2000)).await, (Ok(2), true));
+        get(&fresh, 0, Ok(until(1, 1000))).await.0.unwrap();
+        assert_eq!(get(&fresh, 800, failed()).await, (Ok(1), true));
+        assert_eq!(get(&fresh, 999, failed()).await, (Ok(1), false));
+        let (error, asked) = get(&fresh, 1000, failed()).await;
+        assert!(asked);
+        assert!(error.unwrap_err().ends_with("no credential: it is out"));
+        assert_eq!(get(&fresh, 1010, Ok(until(2, 2000))).await, (Ok(2), true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_make_pauses_that_grow_to_five_minutes() {
         let fresh = fresh();
+        get(&fresh, 0, Ok(until(1, 1000))).await.0.unwrap();
         for pause in [10, 20, 40, 80, 160, 300, 300] {
-            assert!(get(&fresh, 0, failed(1)).await.1);
-            tokio::time::advance(Duration::from_secs(pause) - Duration::from_millis(1)).await;
-            assert!(!get(&fresh, 0, failed(1)).await.1, "before {pause} seconds");
-            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(get(&fresh, 800, failed()).await.1);
+            tokio::time::advance(Duration::from_secs(pause - 1)).await;
+            assert!(!get(&fresh, 800, failed()).await.1, "before {pause} seconds");
+            tokio::time::advance(Duration::from_secs(1)).await;
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_sent_nothing_makes_no_pause() {
-        let fresh = fresh();
-        assert!(get(&fresh, 0, failed(0)).await.1);
-        assert_eq!(get(&fresh, 0, until(1, 10)).await, (Ok(1), true));
     }
 
     #[tokio::test]
     async fn a_refused_one_is_replaced_once_and_only_if_it_is_still_in_force() {
         let fresh = fresh();
-        let first = fresh.get(at(0), None, async { until(1, 1000) }).await.unwrap();
-        let second = fresh.get(at(1), Some(&first), async { until(2, 1000) }).await.unwrap();
-        let again = fresh.get(at(1), Some(&first), async { until(3, 1000) }).await.unwrap();
+        let first = fresh.get(at(0), None, async { Ok(until(1, 1000)) }).await.unwrap();
+        let second = fresh.get(at(1), Some(&first), async { Ok(until(2, 1000)) }).await.unwrap();
+        let again = fresh.get(at(1), Some(&first), async { Ok(until(3, 1000)) }).await.unwrap();
         assert_eq!((*second, *again), (2, 2));
     }
 
@@ -290,11 +262,11 @@ mod tests {
         let slow = async {
             renewals.set(renewals.get() + 1);
             gate.await.unwrap();
-            until(1, 1000)
+            Ok(until(1, 1000))
         };
         let quick = || async {
             renewals.set(renewals.get() + 1);
-            until(2, 1000)
+            Ok(until(2, 1000))
         };
         let others: Vec<_> = (0..32).map(|_| fresh.get(at(0), None, quick())).collect();
         let open = async { go.send(()).unwrap() };

@@ -13,6 +13,24 @@ pub enum Call {
     ShowRepository,
     /// IAM `POST /v3/auth/tokens`.
     CreateToken,
+    /// IAM `POST /v3.0/OS-AUTH/id-token/tokens`.
+    IdToken,
+    /// IAM `POST /v3.0/OS-CREDENTIAL/securitytokens`.
+    SecurityToken,
+    /// STS `POST /v5/agencies/assume-with-oidc`.
+    AssumeAgency,
+    /// Huawei's metadata service `PUT /meta-data/latest/api/token`.
+    MetadataToken,
+    /// Huawei's metadata service `GET /openstack/latest/securitykey`.
+    MetadataKey,
+    /// The agent of pod identity `POST /v1/credentials`.
+    PodIdentity,
+    /// NAVER's metadata service `PUT /latest/api/token`.
+    RoleToken,
+    /// NAVER's metadata service `GET /latest/meta-data/iam/security-credentials/`.
+    Role,
+    /// NAVER's metadata service `GET /latest/meta-data/iam/security-credentials/{role}`.
+    RoleKey,
     /// NCR `GET /repositories`.
     ListRegistries,
     /// NCR `GET /repositories/{registry}`.
@@ -24,7 +42,7 @@ pub enum Call {
 /// A request that reached one of the calls.
 pub(super) struct Route {
     pub call: Call,
-    /// What it is about: `organization/repository`, `registry` or `registry/image`; empty for listings of everything.
+    /// What it is about: `organization/repository`, `registry`, `registry/image` or a role; empty for listings of everything.
     pub key: String,
 }
 

@@ -82,6 +82,8 @@ fn signed(
         Err("verify aksk signature fail".to_owned())
     } else if !is_fresh(header(request.headers, "x-sdk-date"), now) {
         Err("x-sdk-date expired".to_owned())
+    } else if key.expires_at.is_some_and(|end| end <= now) {
+        Err("securitytoken expired".to_owned())
     } else if sent_token != key.security_token.as_deref() {
         Err("verify securitytoken fail".to_owned())
     } else {

@@ -1,10 +1,10 @@
-//! The three listeners, and how an answer gets onto the wire.
+//! The listeners, and how an answer gets onto the wire.
 
 use super::Shared;
 use super::call::{Incoming, Route};
 use super::reply::{Delivery, Reply};
 use super::world::World;
-use super::{gateway, iam, ncr, swr};
+use super::{gateway, iam, metadata, ncr, swr};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -33,12 +33,14 @@ const REQUEST_BODY_BYTES: usize = 64 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Which of the three services a listener is.
+/// Which service a listener is.
 #[derive(Clone, Copy)]
 pub(super) enum Service {
     Swr,
     Iam,
     Ncr,
+    /// What is on the server itself.
+    Local,
 }
 
 impl Service {
@@ -47,6 +49,7 @@ impl Service {
             Self::Swr => swr::route(method, target),
             Self::Iam => iam::route(method, target),
             Self::Ncr => ncr::route(method, target),
+            Self::Local => metadata::route(method, target),
         }
     }
 
@@ -54,6 +57,7 @@ impl Service {
         match self {
             Self::Swr | Self::Iam => gateway::no_such_api(),
             Self::Ncr => ncr::no_such_api(&world.ncr),
+            Self::Local => metadata::not_found(),
         }
     }
 }
@@ -122,8 +126,9 @@ async fn respond(
                 let fault = fault.as_ref();
                 match service {
                     Service::Swr => swr::answer(&mut state.world, route, &incoming, fault),
-                    Service::Iam => iam::answer(&mut state.world, &incoming, fault),
+                    Service::Iam => iam::answer(&mut state.world, route, &incoming, fault),
                     Service::Ncr => ncr::answer(&mut state.world, route, &incoming, fault),
+                    Service::Local => metadata::answer(&mut state.world, route, &incoming, fault),
                 }
             }
         };

@@ -1,8 +1,9 @@
-//! Huawei IAM's call that makes a token from a password.
+//! Huawei's IAM and STS: the call that makes a token from a password here, those that take web tokens beside it.
 
 use super::call::{Call, Incoming, Route};
 use super::error_body::{ErrorBody, ErrorShape};
 use super::fault::Fault;
+use super::federation;
 use super::made_up::{hash, mix, rfc3339};
 use super::reply::Reply;
 use super::signature::header;
@@ -18,13 +19,24 @@ const TOKENS_KEPT: usize = 1000;
 /// Finds the call of a request.
 pub(super) fn route(method: &str, target: &str) -> Option<Route> {
     let path = target.split('?').next()?;
-    (method == "POST" && path == "/v3/auth/tokens")
-        .then(|| Route { call: Call::CreateToken, key: String::new() })
+    if method == "POST" && path == "/v3/auth/tokens" {
+        return Some(Route { call: Call::CreateToken, key: String::new() });
+    }
+    // STS has an address of its own; here it is the same.
+    federation::route(method, path)
 }
 
-/// Answers a routed request: 201 with the token in `X-Subject-Token`.
+/// Answers a routed request: 201 with the token in `X-Subject-Token`, or what is given for a web token.
 /// <https://support.huaweicloud.com/intl/en-us/api-iam/iam_30_0001.html>
-pub(super) fn answer(world: &mut World, request: &Incoming<'_>, fault: Option<&Fault>) -> Reply {
+pub(super) fn answer(
+    world: &mut World,
+    route: &Route,
+    request: &Incoming<'_>,
+    fault: Option<&Fault>,
+) -> Reply {
+    if route.call != Call::CreateToken {
+        return federation::answer(world, route.call, request, fault);
+    }
     if let Some(reply) = fault.and_then(Reply::instead) {
         return reply;
     }
@@ -111,7 +123,7 @@ fn scope(scope: &Value, projects: &[Project], account: &str) -> Result<Option<Pr
 }
 
 /// Tokens are base64 of a signed structure, `MII...`, with `-` for `/`.
-fn token_text(bytes: usize, seed: u64) -> String {
+pub(super) fn token_text(bytes: usize, seed: u64) -> String {
     let mut number = seed;
     let mut raw = Vec::with_capacity(bytes);
     while raw.len() < bytes {

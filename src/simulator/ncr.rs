@@ -86,7 +86,8 @@ fn authenticate(ncr: &mut Ncr, request: &Incoming<'_>, now: i64, refuse: bool) -
         return Err(unauthorized(ncr, "Invalid authentication information."));
     };
     let right = ncp_signature(request.method, request.target, timestamp, access_key, &key.secret_key);
-    if refuse || !fresh || signature != right {
+    let ended = key.expires_at.is_some_and(|end| end.as_millisecond() <= now);
+    if refuse || !fresh || ended || signature != right {
         key.refused_calls += 1;
         key.refused_in_a_row += 1;
         return Err(unauthorized(ncr, "Invalid authentication information."));

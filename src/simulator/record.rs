@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Headers whose values the log keeps; of all others only the names.
-const KEPT: [&str; 14] = [
+const KEPT: [&str; 19] = [
     "accept",
     "accept-encoding",
     "authorization",
@@ -14,9 +14,14 @@ const KEPT: [&str; 14] = [
     "host",
     "user-agent",
     "x-auth-token",
+    "x-idp-id",
+    "x-metadata-token",
+    "x-metadata-token-ttl-seconds",
     "x-ncp-apigw-signature-v2",
     "x-ncp-apigw-timestamp",
     "x-ncp-iam-access-key",
+    "x-ncp-metadata-token",
+    "x-ncp-metadata-token-ttl-seconds",
     "x-project-id",
     "x-sdk-date",
     "x-sdk-content-sha256",

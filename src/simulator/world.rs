@@ -1,10 +1,13 @@
 //! What the simulated clouds hold and how they behave: plain data that a test edits.
 
 mod ncr;
+mod services;
 mod swr;
 mod uniform;
 
 pub use ncr::{Image, ImageTag, Ncr, PastTheEnd, Platform, Registry};
+pub(super) use services::Owner;
+pub use services::{KeyServices, Sessions, WebToken};
 pub use swr::{Manifest, Repository, Swr, Tag};
 
 use super::call::Call;
@@ -39,7 +42,7 @@ pub mod keys {
 /// out.
 pub type Overrides = BTreeMap<String, Option<Value>>;
 
-/// Everything that the three simulated services know.
+/// Everything that the simulated services know.
 #[derive(Clone)]
 pub struct World {
     /// Huawei Cloud SWR.
@@ -48,6 +51,8 @@ pub struct World {
     pub iam: Iam,
     /// NAVER Cloud Platform Container Registry.
     pub ncr: Ncr,
+    /// What hands out temporary keys in both clouds.
+    pub services: KeyServices,
     /// How far the clouds' clock is ahead of this machine's: it makes the `Date` headers and judges signatures.
     pub clock_offset: SignedDuration,
     /// How long every answer takes.
@@ -69,6 +74,7 @@ impl World {
             swr: Swr::empty(),
             iam: Iam::empty(),
             ncr: Ncr::empty(),
+            services: KeyServices::new(),
             clock_offset: SignedDuration::ZERO,
             latency: Duration::ZERO,
             latency_of: BTreeMap::new(),
@@ -93,6 +99,8 @@ pub struct AccessKey {
     pub secret_key: String,
     /// Temporary Huawei keys are refused without this token (`X-Security-Token`).
     pub security_token: Option<String>,
+    /// Temporary keys are refused from then on.
+    pub expires_at: Option<Timestamp>,
     /// The key is right but may not do anything.
     pub lacks_permission: bool,
     /// How many calls with this key were refused so far, those during a lock included.
@@ -110,6 +118,7 @@ impl AccessKey {
             access_key: access_key.to_owned(),
             secret_key: secret_key.to_owned(),
             security_token: None,
+            expires_at: None,
             lacks_permission: false,
             refused_calls: 0,
             refused_in_a_row: 0,

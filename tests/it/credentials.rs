@@ -2,7 +2,9 @@
 //! ever shown.
 
 mod everywhere;
+mod failures;
 mod secrecy;
+mod services;
 
 use std::fs;
 use std::path::PathBuf;

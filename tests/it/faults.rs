@@ -84,6 +84,7 @@ fn source(simulator: &Simulator, call: Call, more: &str) -> String {
         Call::ShowRepository => swr(simulator, &format!("watch = [\"group/app\", \"group/web\"]\n{more}")),
         Call::CreateToken => swr_with_password(simulator, more),
         Call::ListRegistries | Call::ListImages | Call::ListImageTags => ncr(simulator, more),
+        other => unreachable!("{other:?} hands out keys"),
     }
 }
 
@@ -96,6 +97,7 @@ fn place(call: Call) -> (Collector, Option<&'static str>) {
         Call::ShowRepository => (Collector::Repositories, Some("group/app")),
         Call::ListImages => (Collector::Repositories, Some("prod")),
         Call::ListImageTags => (Collector::Tags, Some("prod/app")),
+        other => unreachable!("{other:?} hands out keys"),
     }
 }
 

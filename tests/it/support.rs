@@ -86,8 +86,15 @@ struct Polled {
 impl Exporter {
     /// The sources of a configuration, without a pace.
     pub fn new(sources: &str) -> Self {
+        Self::in_environment(sources, &[])
+    }
+
+    /// The same in an environment of these variables.
+    pub fn in_environment(sources: &str, environment: &[(&str, &str)]) -> Self {
         let text = format!("[poll]\nrequests_per_second = 0\n{sources}");
-        let config = Config::parse(&text, Path::new("."), &BTreeMap::new());
+        let environment: BTreeMap<_, _> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let config = Config::parse(&text, Path::new("."), &environment);
         let config = config.unwrap_or_else(|error| panic!("{error}\n{text}"));
         let (metrics, guards) = (SelfMetrics::new(), Guards::default());
         let mut sources = Vec::new();

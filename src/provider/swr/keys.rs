@@ -55,8 +55,8 @@ pub struct Keys {
 }
 
 enum Service {
-    Metadata(MetadataService),
-    PodIdentity { client: ApiClient, uri: Url, token: Secret },
+    Metadata(Box<MetadataService>),
+    PodIdentity { client: Box<ApiClient>, uri: Url, token: Secret },
     IdentityProvider { id: HeaderValue, token: Secret },
     Oidc(Box<Oidc>),
 }
@@ -75,7 +75,7 @@ impl Keys {
         let (service, origin) = match service {
             KeyService::Metadata(metadata) => {
                 let service = MetadataService::new(metadata, METADATA, &source.poll, guards, metrics)?;
-                (Service::Metadata(service), format!("metadata {}", metadata.endpoint))
+                (Service::Metadata(Box::new(service)), format!("metadata {}", metadata.endpoint))
             }
             KeyService::PodIdentity { uri, token } => {
                 let client = if uri.scheme() == "http" {
@@ -84,6 +84,7 @@ impl Keys {
                     let http = connection::client(&source.connection, &[uri])?;
                     ApiClient::new(http, metadata::classify, &source.poll, metrics.clone())
                 };
+                let client = Box::new(client);
                 let service = Service::PodIdentity { client, uri: uri.clone(), token: token.clone() };
                 (service, format!("pod identity {uri} {}", token.place()))
             }
@@ -104,15 +105,17 @@ impl Keys {
     /// Gets a key; `client` is the one for the source's other addresses.
     pub async fn fetch(&self, client: &ApiClient, poll: &Poll) -> Result<Leased<AccessKey>, ApiError> {
         match &self.service {
-            Service::Metadata(service) => from_metadata(service, poll).await,
-            Service::PodIdentity { client, uri, token } => self.from_agent(client, poll, uri, token).await,
-            Service::IdentityProvider { id, token } => self.from_iam(client, poll, id, token).await,
-            Service::Oidc(oidc) => self.from_sts(client, poll, oidc).await,
+            Service::Metadata(service) => key_of_server(service, poll).await,
+            Service::PodIdentity { client, uri, token } => self.key_of_pod(client, poll, uri, token).await,
+            Service::IdentityProvider { id, token } => {
+                self.key_of_federated_user(client, poll, id, token).await
+            }
+            Service::Oidc(oidc) => self.key_of_agency(client, poll, oidc).await,
         }
     }
 
     /// <https://support.huaweicloud.com/intl/en-us/usermanual-cce/cce_10_1110.html>
-    async fn from_agent(
+    async fn key_of_pod(
         &self,
         client: &ApiClient,
         poll: &Poll,
@@ -127,7 +130,7 @@ impl Keys {
             Ok(self.signed(request, &token))
         };
         let call = Call { operation: "pod_identity", method: "POST", url: uri, body_limit: BODY_LIMIT };
-        let answer = client.send(&bounded(poll, POD_IDENTITY_TIMEOUT * 3 / 2), call, request).await;
+        let answer = client.send(&bounded(poll, POD_IDENTITY_TIMEOUT), call, request).await;
         let answer = answer.map_err(|error| {
             let cure = "associate an agency with the pod's service account (CCE console, pod identity), and see that \
                         the agent runs on the node";
@@ -138,7 +141,7 @@ impl Keys {
 
     /// <https://support.huaweicloud.com/api-iam/iam_13_0605.html>, then
     /// <https://support.huaweicloud.com/api-iam/iam_04_0002.html>
-    async fn from_iam(
+    async fn key_of_federated_user(
         &self,
         client: &ApiClient,
         poll: &Poll,
@@ -179,7 +182,7 @@ impl Keys {
     }
 
     /// <https://support.huaweicloud.com/api-iam5/AssumeAgencyWithOIDC.html>
-    async fn from_sts(
+    async fn key_of_agency(
         &self,
         client: &ApiClient,
         poll: &Poll,
@@ -220,7 +223,7 @@ impl Keys {
 }
 
 /// <https://support.huaweicloud.com/intl/en-us/usermanual-ecs/ecs_03_0166.html>
-async fn from_metadata(service: &MetadataService, poll: &Poll) -> Result<Leased<AccessKey>, ApiError> {
+async fn key_of_server(service: &MetadataService, poll: &Poll) -> Result<Leased<AccessKey>, ApiError> {
     let session = service.begin(poll).await?;
     let operation = "metadata_key";
     let cure = |status, message: &str| match status {

@@ -1,8 +1,8 @@
 //! Metadata services and their like: what a cloud answers to its own servers, on an address that leads nowhere else.
 
 use std::io;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
@@ -14,7 +14,10 @@ use crate::client::{
     Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Refusal, Signed, connection, sensitive,
 };
 use crate::config::{Metadata, PollConfig};
+use crate::inventory::Timestamp;
+use crate::provider::fresh::Pause;
 use crate::provider::refusal::{ErrorFields, from_answer};
+use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Where there is no such service nothing answers, not even with a refusal; where there is one it answers at once.
@@ -43,9 +46,12 @@ pub struct Dialect {
 pub struct MetadataService {
     probe: ApiClient,
     keys: ApiClient,
+    request_timeout: Duration,
     metadata: Metadata,
     dialect: Dialect,
     guard: Arc<Guard>,
+    /// Nothing answered, and what was said about it.
+    absent: Mutex<Option<(Pause, String)>>,
 }
 
 /// A session that was begun, with its token unless the service knows none.
@@ -62,33 +68,54 @@ impl MetadataService {
         guards: &Guards,
         metrics: &SourceMetrics,
     ) -> io::Result<Self> {
+        let request_timeout = poll.request_timeout;
         Ok(Self {
+            request_timeout,
             probe: local_client(&metadata.endpoint, poll, PROBE_TIMEOUT, metrics)?,
             keys: local_client(&metadata.endpoint, poll, KEY_TIMEOUT, metrics)?,
             metadata: metadata.clone(),
             dialect,
             guard: guards.of(&["metadata service", metadata.endpoint.as_str()]),
+            absent: Mutex::default(),
         })
     }
 
-    /// Finds out whether the service is there, and begins a session with it if it knows sessions.
+    /// Finds out whether the service is there, and begins a session with it if it knows sessions. Where nothing answers
+    /// it is not asked again for a while.
     pub async fn begin(&self, poll: &Poll) -> Result<Session, ApiError> {
         let url = self.url(self.dialect.session_path);
         let call = Call { operation: "metadata_token", method: "PUT", url: &url, body_limit: BODY_LIMIT };
+        if let Some((pause, message)) = &*self.absent()
+            && let Some(left) = pause.left()
+        {
+            let next_attempt = Timestamp::from(SystemTime::now() + left);
+            let cause = Cause::Waiting { message: message.clone(), next_attempt };
+            return Err(ApiError::new(call, 0, Duration::ZERO, cause));
+        }
         let request = || {
             let mut request = Request::new(Method::PUT, url.clone());
             request.headers_mut().insert(self.dialect.lifetime_header.clone(), SESSION_SECONDS);
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             Ok(self.unguarded(request))
         };
-        // Half as long again leaves no time for a second attempt that waits in vain.
-        let answer = self.probe.send(&bounded(poll, PROBE_TIMEOUT * 3 / 2), call, request).await;
+        let poll = bounded(poll, PROBE_TIMEOUT.min(self.request_timeout));
+        let answer = self.probe.send(&poll, call, request).await;
         let answer = match answer {
             Ok(answer) => answer,
             // Without sessions; the SDKs take these three for that.
             Err(error) if matches!(status(&error), Some(404 | 405 | 503)) => return Ok(Session(None)),
-            Err(error) => return Err(no_key(error, &self.absent())),
+            Err(error) => {
+                let absent = matches!(error.cause, Cause::Connect(_) | Cause::Timeout(_));
+                let error = no_key(error, &self.where_it_is());
+                if absent {
+                    let mut absent = self.absent();
+                    let pause = Pause::after(absent.as_ref().map(|(pause, _)| *pause));
+                    *absent = Some((pause, chain(&error.cause)));
+                }
+                return Err(error);
+            }
         };
+        *self.absent() = None;
         let token = std::str::from_utf8(&answer.body).map(str::trim).unwrap_or_default();
         let token = if token.is_empty() {
             Err(Cause::Protocol("the answer is no token".to_owned()))
@@ -97,7 +124,7 @@ impl MetadataService {
         };
         token
             .map(|token| Session(Some(token)))
-            .map_err(|cause| no_key(ApiError::new(call, 1, Duration::ZERO, cause), &self.absent()))
+            .map_err(|cause| no_key(ApiError::new(call, 1, Duration::ZERO, cause), &self.where_it_is()))
     }
 
     /// What stands at `path`. `cure` says what to do about a refusal with this status and message.
@@ -118,13 +145,14 @@ impl MetadataService {
             }
             Ok(self.unguarded(request))
         };
-        let answer = self.keys.send(&bounded(poll, KEY_TIMEOUT * 3 / 2), call, request).await;
+        let poll = bounded(poll, KEY_TIMEOUT.min(self.request_timeout));
+        let answer = self.keys.send(&poll, call, request).await;
         answer.map_err(|error| {
             let cure = match &error.cause {
                 Cause::Refused { refusal, .. } => {
                     cure(refusal.status, refusal.message.as_deref().unwrap_or_default()).to_owned()
                 }
-                _ => self.absent(),
+                _ => self.where_it_is(),
             };
             no_key(error, &cure)
         })
@@ -143,13 +171,17 @@ impl MetadataService {
         url
     }
 
+    fn absent(&self) -> MutexGuard<'_, Option<(Pause, String)>> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Its answers say nothing about a credential of ours.
     fn unguarded(&self, request: Request) -> Signed {
         Signed { request, guard: Arc::clone(&self.guard), body_secret: None, guarded: false }
     }
 
     /// What to do where the service is not there.
-    fn absent(&self) -> String {
+    fn where_it_is(&self) -> String {
         let Dialect { cloud, alternatives, .. } = &self.dialect;
         if self.metadata.last_resort {
             format!(
@@ -183,9 +215,10 @@ pub fn local_client(
     Ok(ApiClient::new(connection::direct_client(endpoint)?, classify, &poll, metrics.clone()))
 }
 
-/// A part of `poll` that takes `time` at most.
+/// A part of `poll` for one request that may take `time`. Half as long again is time for a second attempt where the
+/// first was refused at once, but not for one that waits in vain.
 pub fn bounded(poll: &Poll, time: Duration) -> Poll {
-    let end = Instant::now() + time;
+    let end = Instant::now() + time * 3 / 2;
     Poll::new(Some(poll.deadline().map_or(end, |deadline| deadline.min(end))))
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use container_registry_exporter::config::{Cloud, Config, Secret, SwrAuth};
+use container_registry_exporter::config::{Cloud, Config, KeyService, NcrAuth, Secret, SwrAuth};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
@@ -50,10 +50,15 @@ pub fn run(data: &[u8]) {
 fn check(config: &Config) {
     let secrets = match &config.sources[0].cloud {
         Cloud::Swr(swr) => match &swr.auth {
-            SwrAuth::AccessKey { access_key, secret_key, .. } => [access_key, secret_key],
+            SwrAuth::AccessKey { access_key, secret_key, .. } => vec![access_key, secret_key],
+            SwrAuth::Temporary(KeyService::IdentityProvider { token, .. }) => vec![token],
+            SwrAuth::Temporary(KeyService::Metadata(_)) => vec![],
             other => panic!("{other:?} does not stand in such a file"),
         },
-        Cloud::Ncr(ncr) => [&ncr.access_key, &ncr.secret_key],
+        Cloud::Ncr(ncr) => match &ncr.auth {
+            NcrAuth::AccessKey { access_key, secret_key } => vec![access_key, secret_key],
+            NcrAuth::ServerRole(_) => vec![],
+        },
     };
     for secret in secrets {
         assert!(!secret.read().expect("it was read").expose_secret().is_empty());
