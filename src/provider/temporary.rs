@@ -150,8 +150,10 @@ fn refusal_of(outcome: &Result<Answer, ApiError>) -> Option<String> {
 /// The error of a service that gave no key, with what to do about it.
 pub fn no_key(error: ApiError, cure: &str) -> ApiError {
     let cause = match error.cause {
-        // What it waits for says what to do.
-        waiting @ Cause::Waiting { .. } => waiting,
+        Cause::Waiting { message, next_attempt } => {
+            Cause::Waiting { message: format!("{message}; {cure}"), next_attempt }
+        }
+        // What is wrong with a file says what to do.
         local @ Cause::Credential(_) => local,
         cause => Cause::Credential(io::Error::other(format!("{}; {cure}", chain(&cause)))),
     };

@@ -3,6 +3,7 @@
 mod faults;
 mod iam;
 mod ncr;
+mod services;
 mod swr;
 
 use super::signature::{ncp_signature, sdk_authorization};

@@ -29,6 +29,7 @@ const METADATA: Dialect = Dialect {
 const ROLES_PATH: &str = "/latest/meta-data/iam/security-credentials/";
 const NO_ROLE: &str =
     "assign a server role that may view Container Registry to this server: Sub Account console, Roles";
+const LOOK: &str = "see what the metadata service answers: curl http://169.254.169.254/latest/meta-data/iam/security-credentials";
 
 /// The metadata service of the server that the exporter runs on.
 pub struct Keys {
@@ -58,10 +59,7 @@ impl Keys {
         let session = service.begin(poll).await?;
         let cure = |status, _: &str| match status {
             404 => NO_ROLE,
-            _ => {
-                "see what the metadata service answers: curl \
-                 http://169.254.169.254/latest/meta-data/iam/security-credentials"
-            }
+            _ => LOOK,
         };
         let answer = service.get(poll, &session, "metadata_role", ROLES_PATH, cure).await?;
         let roles = String::from_utf8(answer.body).unwrap_or_default();
@@ -73,7 +71,11 @@ impl Keys {
         let path = format!("{ROLES_PATH}{role}");
         let answer = service.get(poll, &session, "metadata_key", &path, cure).await?;
         answer::key(answer.body, Timestamp::from(SystemTime::now())).map_err(|error| {
-            let cure = if error == NoKey::Expired { "set this machine's clock right" } else { NO_ROLE };
+            let cure = match error {
+                NoKey::Expired => "set this machine's clock right",
+                NoKey::Malformed { .. } => LOOK,
+                NoKey::Lacks(_) | NoKey::Failed(_) => NO_ROLE,
+            };
             service.useless("metadata_key", &path, Cause::Decode(error.into()), cure)
         })
     }

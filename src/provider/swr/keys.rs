@@ -43,6 +43,8 @@ const IDP_ID: HeaderName = HeaderName::from_static("x-idp-id");
 
 const NO_AGENCY: &str =
     "attach an agency that may read SWR to this server: ECS console, Basic Information, Agency";
+const LOOK: &str =
+    "see what the metadata service answers: curl http://169.254.169.254/openstack/latest/securitykey";
 const CLOCK: &str = "set this machine's clock right";
 
 /// One source's service.
@@ -236,7 +238,11 @@ async fn key_of_server(service: &MetadataService, poll: &Poll) -> Result<Leased<
     };
     let answer = service.get(poll, &session, operation, SECURITY_KEY_PATH, cure).await?;
     answer::key(answer.body, Timestamp::from(SystemTime::now())).map_err(|error| {
-        let cure = if error == NoKey::Expired { CLOCK } else { NO_AGENCY };
+        let cure = match error {
+            NoKey::Expired => CLOCK,
+            NoKey::Malformed { .. } => LOOK,
+            NoKey::Lacks(_) | NoKey::Failed(_) => NO_AGENCY,
+        };
         service.useless(operation, SECURITY_KEY_PATH, Cause::Decode(error.into()), cure)
     })
 }

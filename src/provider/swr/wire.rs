@@ -247,10 +247,29 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
         }
         // No such synchronization, retention rule, share: not found, reported as 400.
         Some("4001158" | "4000306" | "4001090") if status == 400 => refusal.reason = Reason::NotFound,
-        _ => {}
+        Some(number) => {
+            if let Some((_, cure)) = CURES.iter().find(|(known, _)| *known == number) {
+                let message = refusal.message.map_or_else(String::new, |message| message + "; ");
+                refusal.message = Some(message + cure);
+            }
+        }
+        None => {}
     }
     refusal
 }
+
+/// What to do about refusals whose words do not tell.
+const CURES: [(&str, &str); 3] = [
+    (
+        "4010000",
+        "the token has ended, or was not made for the project of this region but for the whole account",
+    ),
+    (
+        "0307",
+        "the credential is for another region or project, check region, endpoint, project_id and project_name",
+    ),
+    ("0310", "project_id is no project of this region"),
+];
 
 fn list<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<Vec<T>, serde_json::Error> {
     let rows: Option<Vec<T>> = serde_json::from_slice(body)?;

@@ -149,10 +149,11 @@ impl MetadataService {
         let answer = self.keys.send(&poll, call, request).await;
         answer.map_err(|error| {
             let cure = match &error.cause {
+                Cause::Connect(_) | Cause::Timeout(_) => self.where_it_is(),
                 Cause::Refused { refusal, .. } => {
                     cure(refusal.status, refusal.message.as_deref().unwrap_or_default()).to_owned()
                 }
-                _ => self.where_it_is(),
+                _ => cure(200, "").to_owned(),
             };
             no_key(error, &cure)
         })

@@ -13,4 +13,5 @@ pub mod retry_after;
 pub mod signing;
 pub mod snapshot;
 pub mod swr_wire;
+pub mod temporary_key;
 pub mod texts;
