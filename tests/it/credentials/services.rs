@@ -229,24 +229,6 @@ async fn a_key_is_renewed_before_it_ends() {
 }
 
 #[tokio::test]
-async fn the_old_key_is_used_while_the_service_fails_and_it_is_asked_once() {
-    let mut world = world();
-    world.services.key_lifetime = Duration::from_millis(1500);
-    let services = Services::of(world).await.pod_identity();
-    let mut exporter = services.exporter(&services.swr("shared = []\ntags = { enabled = false }"));
-    assert!(exporter.poll().await);
-    services.simulator.fault(Call::PodIdentity, Fault::status(400));
-    services.simulator.clear_log();
-    let start = std::time::Instant::now();
-    while services.simulator.requests(Call::PodIdentity) == 0 {
-        assert!(exporter.poll().await, "the old key is good");
-        assert!(start.elapsed() < Duration::from_secs(60), "the key is not renewed");
-    }
-    assert!(exporter.poll().await);
-    assert_eq!(services.simulator.requests(Call::PodIdentity), 1, "it is given a pause");
-}
-
-#[tokio::test]
 async fn a_refused_key_is_replaced_once() {
     for services in [
         Services::of(world()).await.pod_identity(),
