@@ -90,8 +90,8 @@ impl Reason {
                 "Raise these and interval; see api_wait_seconds_total: if requests wait for the pace, raise requests_per_second",
             ],
             Self::Unauthorized => [
-                "The credential was refused. The exporter then waits 6, 12, then 30 minutes before it tries again, so that the key is not locked",
-                "Check key, region and clock (clock_skew_seconds; SWR allows 15 minutes, NCR 5). A changed key file is tried at once",
+                "The credential was refused, or cannot be had. The exporter then waits 6, 12, then 30 minutes before it tries again, so that the key is not locked",
+                "Check key, region and clock (clock_skew_seconds; SWR allows 15 minutes, NCR 5). A changed key file is tried at once. The README has a table of what else can be wrong with credentials",
             ],
             Self::Forbidden => [
                 "The credential is good but lacks a permission",

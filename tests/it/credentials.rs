@@ -234,6 +234,19 @@ async fn a_refused_key_is_tried_once_and_a_changed_secret_file_at_once() {
 }
 
 #[tokio::test]
+async fn a_secret_file_that_is_half_written_leaves_the_old_secret_in_force() {
+    let (_directory, path) = secret_file(keys::SWR_SECRET_KEY);
+    let simulator = simulator(world()).await;
+    let mut exporter = Exporter::new(&swr_with("swr", &simulator, &access_key_with_file(&path), ALL_TAGS));
+    fs::write(&path, "").unwrap();
+    assert!(exporter.poll().await);
+    simulator.edit(|world| "the next secret key".clone_into(&mut world.swr.access_keys[0].secret_key));
+    fs::write(&path, "the next secret key\n").unwrap();
+    assert!(exporter.poll().await);
+    assert_eq!(simulator.edit(|world| world.swr.access_keys[0].refused_calls), 0);
+}
+
+#[tokio::test]
 async fn two_sources_that_share_a_key_have_it_refused_once_between_them() {
     let simulator = simulator(world()).await;
     let auth =

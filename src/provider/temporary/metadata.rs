@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
+use secrecy::zeroize::Zeroizing;
 use tokio::time::Instant;
 use url::Url;
 
@@ -116,7 +117,8 @@ impl MetadataService {
             }
         };
         *self.absent() = None;
-        let token = std::str::from_utf8(&answer.body).map(str::trim).unwrap_or_default();
+        let body = Zeroizing::new(answer.body);
+        let token = std::str::from_utf8(&body).map(str::trim).unwrap_or_default();
         let token = if token.is_empty() {
             Err(Cause::Protocol("the answer is no token".to_owned()))
         } else {

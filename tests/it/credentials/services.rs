@@ -270,6 +270,28 @@ async fn a_refused_key_that_the_service_hands_out_again_is_not_tried_again() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_renewed_ends_the_wait_for_the_refused_one() {
+    let mut world = world();
+    world.services.bad_keys = true;
+    world.services.key_lifetime = Duration::from_secs(2);
+    world.services.same_key_until = Duration::ZERO;
+    let services = Services::of(world).await.metadata();
+    let mut exporter = services.exporter(&services.swr("shared = []\ntags = { enabled = false }"));
+    assert!(!exporter.poll().await);
+    assert_waits(&mut exporter, &services.simulator).await;
+    services.simulator.edit(|world| {
+        world.services.bad_keys = false;
+        world.services.key_lifetime = Duration::from_hours(1);
+        world.services.same_key_until = Duration::from_secs(60);
+    });
+    let start = std::time::Instant::now();
+    while !exporter.poll().await {
+        assert!(start.elapsed() < Duration::from_secs(60), "the wait does not end");
+    }
+    assert_eq!(services.simulator.requests(Call::ListRepositories), 2, "none in vain");
+}
+
+#[tokio::test]
 async fn a_renewed_web_token_takes_effect_at_once() {
     let services = Services::of(world()).await.pod_identity();
     let mut exporter = services.exporter(&services.swr(""));
