@@ -258,6 +258,21 @@ async fn a_service_that_hands_out_one_bad_key_after_another_is_not_followed() {
 }
 
 #[tokio::test]
+async fn renewals_of_bad_keys_do_not_end_the_wait() {
+    let mut world = world();
+    world.services.bad_keys = true;
+    world.services.key_lifetime = Duration::from_secs(1);
+    let services = Services::of(world).await.pod_identity();
+    let mut exporter = services.exporter(&services.swr("shared = []"));
+    let start = std::time::Instant::now();
+    while services.keys().len() < 4 {
+        assert!(!exporter.poll().await);
+        assert!(start.elapsed() < Duration::from_secs(60), "the keys are not renewed");
+    }
+    assert_eq!(services.simulator.requests(Call::ListRepositories), 2);
+}
+
+#[tokio::test]
 async fn a_refused_key_that_the_service_hands_out_again_is_not_tried_again() {
     let mut world = world();
     world.services.bad_keys = true;
