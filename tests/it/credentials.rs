@@ -205,6 +205,7 @@ async fn a_token_of_the_whole_account_is_refused_and_a_changed_token_file_takes_
     let mut exporter = Exporter::new(&swr_with("swr", &simulator, &auth, ""));
     assert!(!exporter.poll().await);
     assert_eq!(simulator.all_requests(), 1);
+    assert!(refusal(&exporter).contains("was not made for the project of this region"));
     assert_waits(&mut exporter, &simulator).await;
     assert_no_secret(&exporter.everything_shown(), &["MIItoken-of-the-whole-account"]);
 
