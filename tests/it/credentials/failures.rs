@@ -103,6 +103,56 @@ async fn a_metadata_service_that_answers_nonsense() {
     }
 }
 
+/// One poll with the fault, one without.
+async fn bad_answer(call: Call, fault: Fault) {
+    let services = Services::of(world()).await;
+    let (services, naver) = match call {
+        Call::PodIdentity => (services.pod_identity(), false),
+        Call::IdToken | Call::SecurityToken => (services.identity_provider(), false),
+        Call::AssumeAgency => (services.oidc(), false),
+        Call::RoleToken | Call::Role | Call::RoleKey => (services.metadata(), true),
+        _ => (services.metadata(), false),
+    };
+    let more = "shared = []\ntags = { enabled = false }";
+    let mut exporter = services.exporter(&if naver {
+        services.ncr("tags = { enabled = false }")
+    } else {
+        services.swr(more)
+    });
+    services.simulator.fault(call, fault.clone()).times(1);
+    assert!(!exporter.poll().await, "{call:?} {fault:?}");
+    let message = refusal(&exporter);
+    assert!(message.contains("no credential: "), "{call:?} {fault:?}: {message}");
+    assert!(exporter.poll().await, "{call:?} {fault:?}: {:?}", exporter.failure(Collector::Repositories));
+    services.assert_none_in(&message);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_bad_answer_of_every_service_gives_no_key_and_the_next_good_one_does() {
+    let faults = [
+        Fault::status(400),
+        Fault::status(403),
+        Fault::Html,
+        Fault::NotJson,
+        Fault::EmptyBody,
+        Fault::HugeBody,
+        Fault::GzipBomb,
+        Fault::Redirect("http://127.0.0.1:1/".to_owned()),
+    ];
+    let with_keys =
+        [Call::MetadataKey, Call::PodIdentity, Call::SecurityToken, Call::AssumeAgency, Call::RoleKey];
+    let others = [Call::MetadataToken, Call::IdToken, Call::RoleToken, Call::Role];
+    let mut cases = Vec::new();
+    for call in with_keys.into_iter().chain(others) {
+        cases.extend(faults.iter().map(|fault| (call, fault.clone())));
+    }
+    cases.extend(with_keys.map(|call| (call, Fault::WrongTypes)));
+    assert_eq!(cases.len(), 77);
+    for (call, fault) in cases {
+        bad_answer(call, fault).await;
+    }
+}
+
 #[tokio::test]
 async fn a_clock_that_is_ahead() {
     let services = Services::of(world()).await.metadata();
