@@ -19,7 +19,7 @@ use crate::cli::Cli;
 use crate::config::{Config, ConfigError};
 use crate::exposition::{self, page::Pages};
 use crate::inventory::{SourceName, Timestamp};
-use crate::server::{ReloadRequest, ServeError, Server, Site};
+use crate::server::{ReloadRequest, ServeError, Server, Site, WebConfigFile};
 use crate::telemetry::self_metrics::SelfMetrics;
 use sources::RunningSources;
 
@@ -51,16 +51,20 @@ pub enum AppError {
 }
 
 /// Runs the exporter until SIGTERM or SIGINT, which are a success. `load` reads the configuration anew when a reload is
-/// asked for; `started` is when the process started; `company` runs beside it, for the demo.
+/// asked for; `web` is what protects the server; `started` is when the process started; `company` runs beside it, for the demo.
 pub async fn serve(
     config: Config,
     load: impl Fn() -> Result<Config, ConfigError>,
     cli: &Cli,
+    web: Arc<WebConfigFile>,
     started: Instant,
     company: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), AppError> {
     let mut signals = Signals::new()?;
-    let server = Server::bind(&cli.listen_addresses).await?;
+    let server =
+        if cli.systemd_socket { Server::inherit()? } else { Server::bind(&cli.listen_addresses).await? };
+    let server = server.protected(Arc::clone(&web));
+    let load = || load_all(&load, &web);
     let (reload, mut reloads) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
     let mut sources = RunningSources::new(metrics.clone(), config.state.as_deref());
@@ -75,17 +79,18 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     tasks.spawn(exposition::run(shown, pages));
     tasks.spawn(company);
+    tasks.spawn(Arc::clone(&web).watch());
     tasks.spawn(sources.keep_refusals());
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => break None,
-                Signal::Reload => drop(sources.reload(&load)),
+                Signal::Reload => drop(sources.reload(load)),
             },
             Some(request) = reloads.recv() => {
                 let request: ReloadRequest = request;
                 // Nobody may be left to hear it.
-                let _ = request.send(sources.reload(&load));
+                let _ = request.send(sources.reload(load));
             }
             ended = tasks.join_next() => break Some(ended.and_then(Result::err)),
             ended = sources.ended() => break Some(ended),
@@ -102,6 +107,26 @@ pub async fn serve(
             server.await.map_err(|error| AppError::Ended(Some(error)))
         }
         Some(error) => Err(AppError::Ended(error)),
+    }
+}
+
+/// Loads the configuration and the web configuration anew. The latter is put in force, unless something is wrong with
+/// one of them.
+fn load_all(
+    load: &impl Fn() -> Result<Config, ConfigError>,
+    web: &WebConfigFile,
+) -> Result<Config, ConfigError> {
+    let (config, new_web) = both(load(), web.read())?;
+    web.replace(new_web);
+    Ok(config)
+}
+
+/// Two outcomes, or all problems of both.
+pub fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Result<(A, B), ConfigError> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(a), Err(b)) => Err(ConfigError { problems: [a.problems, b.problems].concat() }),
+        (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }
 

@@ -22,6 +22,10 @@ pub struct Cli {
     pub config_file: PathBuf,
     /// Where to listen; at least one.
     pub listen_addresses: Vec<ListenAddress>,
+    /// Whether to listen on the sockets that systemd hands over instead.
+    pub systemd_socket: bool,
+    /// The file with TLS, users and limits of the server.
+    pub web_config_file: Option<PathBuf>,
     /// Path of the metrics; collides with no other path of the server.
     pub telemetry_path: String,
     /// Least important events to log.
@@ -82,6 +86,13 @@ pub fn parse(
             .or(variable("CRE_CONFIG_FILE").map(PathBuf::from))
             .unwrap_or_else(|| PathBuf::from("config.toml")),
         listen_addresses,
+        systemd_socket: flags.systemd_socket
+            || switch(variable("CRE_WEB_SYSTEMD_SOCKET").unwrap_or("false"))
+                .map_err(|e| bad_variable("CRE_WEB_SYSTEMD_SOCKET", e))?,
+        web_config_file: flags
+            .web_config_file
+            .filter(|path| !path.as_os_str().is_empty())
+            .or(variable("CRE_WEB_CONFIG_FILE").map(PathBuf::from)),
         telemetry_path: match flags.telemetry_path {
             Some(path) => path,
             None => telemetry_path(variable("CRE_WEB_TELEMETRY_PATH").unwrap_or("/metrics"))
@@ -124,6 +135,15 @@ struct Flags {
         [env: CRE_WEB_LISTEN_ADDRESS, separated by commas]")]
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
     listen_addresses: Vec<ListenAddress>,
+    #[arg(
+        help = "Listen on the sockets that systemd hands over instead of addresses [env: CRE_WEB_SYSTEMD_SOCKET]"
+    )]
+    #[arg(long = "web.systemd-socket", global = true)]
+    systemd_socket: bool,
+    #[arg(help = "File with TLS, users and limits of the server, in the official exporters' format \
+        [env: CRE_WEB_CONFIG_FILE]")]
+    #[arg(long = "web.config.file", value_name = "PATH", global = true)]
+    web_config_file: Option<PathBuf>,
     #[arg(help = "Path of the metrics [default: /metrics] [env: CRE_WEB_TELEMETRY_PATH]")]
     #[arg(long = "web.telemetry-path", value_name = "PATH", global = true, value_parser = telemetry_path)]
     telemetry_path: Option<String>,
@@ -159,6 +179,14 @@ fn telemetry_path(text: &str) -> Result<String, &'static str> {
         return Err("must consist of visible ASCII characters without ?, # and %");
     }
     Ok(text.to_owned())
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err("must be true or false"),
+    }
 }
 
 fn log_level(text: &str) -> Result<Level, &'static str> {
@@ -198,6 +226,8 @@ mod tests {
             command: Command::Serve,
             config_file: PathBuf::from("config.toml"),
             listen_addresses: vec![ListenAddress::All(10190)],
+            systemd_socket: false,
+            web_config_file: None,
             telemetry_path: "/metrics".to_owned(),
             log_level: Level::INFO,
             log_format: Format::Logfmt,
@@ -222,6 +252,17 @@ mod tests {
         assert_eq!((cli.config_file, cli.log_format), (PathBuf::from("b"), Format::Json));
         let cli = parse_with(&[], &variables).unwrap();
         assert_eq!(cli.listen_addresses.len(), 2);
+    }
+
+    #[test]
+    fn the_web_side_is_set_by_flags_or_variables() {
+        let variables = [("CRE_WEB_CONFIG_FILE", "a.yml"), ("CRE_WEB_SYSTEMD_SOCKET", "true")];
+        let cli = parse_with(&[], &variables).unwrap();
+        assert_eq!((cli.web_config_file, cli.systemd_socket), (Some(PathBuf::from("a.yml")), true));
+        let arguments = ["--web.config.file=b.yml", "--web.systemd-socket"];
+        let cli = parse_with(&arguments, &variables[..1]).unwrap();
+        assert_eq!((cli.web_config_file, cli.systemd_socket), (Some(PathBuf::from("b.yml")), true));
+        assert!(parse_with(&[], &[("CRE_WEB_SYSTEMD_SOCKET", "maybe")]).is_err());
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use container_registry_exporter::app::{self, AppError, check, demo, once};
 use container_registry_exporter::cli::{self, Cli, Command};
 use container_registry_exporter::config::Config;
 use container_registry_exporter::exposition::trim::share_one_heap;
+use container_registry_exporter::server::WebConfigFile;
 use container_registry_exporter::telemetry::logging;
 
 /// The work waits for networks; more threads than this would only cost memory.
@@ -29,20 +31,26 @@ fn main() -> ExitCode {
     logging::start(cli.log_level, cli.log_format);
     // The demo brings its own configuration.
     let config = match &cli.command {
-        Command::Demo => None,
-        _ => match Config::load(&cli.config_file, &environment) {
-            Ok(config) => Some(config),
-            Err(error) => {
-                say(io::stderr(), &error.to_string());
-                return ExitCode::from(2);
-            }
-        },
+        Command::Demo => Ok(None),
+        _ => Config::load(&cli.config_file, &environment).map(Some),
+    };
+    // What `once` prints goes to nobody else.
+    let web = match &cli.command {
+        Command::Once { .. } => Ok(WebConfigFile::none()),
+        _ => WebConfigFile::load(cli.web_config_file.as_deref()),
+    };
+    let (config, web) = match app::both(config, web) {
+        Ok(both) => both,
+        Err(error) => {
+            say(io::stderr(), &error.to_string());
+            return ExitCode::from(2);
+        }
     };
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_THREADS));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => {
-            let outcome = runtime.block_on(run(&cli, config, &environment, started));
+            let outcome = runtime.block_on(run(&cli, config, web, &environment, started));
             // A name being looked up must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -59,6 +67,7 @@ fn main() -> ExitCode {
 async fn run(
     cli: &Cli,
     config: Option<Config>,
+    web: WebConfigFile,
     environment: &BTreeMap<String, String>,
     started: Instant,
 ) -> Result<ExitCode, AppError> {
@@ -81,10 +90,10 @@ async fn run(
                 return Ok(ExitCode::FAILURE);
             }
         }
-        (Command::Demo, _) | (_, None) => demo::run(cli, started).await?,
+        (Command::Demo, _) | (_, None) => demo::run(cli, Arc::new(web), started).await?,
         (Command::Serve, Some(config)) => {
             let load = || Config::load(&cli.config_file, environment);
-            app::serve(config, load, cli, started, std::future::pending()).await?;
+            app::serve(config, load, cli, Arc::new(web), started, std::future::pending()).await?;
         }
     }
     Ok(ExitCode::SUCCESS)

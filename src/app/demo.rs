@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -9,13 +10,14 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{AppError, serve};
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::server::WebConfigFile;
 use crate::simulator::{Simulator, demo, keys};
 
 /// How often the simulated clouds move on.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Starts the simulators and serves what they hold, until a signal ends it. Needs no file, account or network.
-pub async fn run(cli: &Cli, started: Instant) -> Result<(), AppError> {
+pub async fn run(cli: &Cli, web: Arc<WebConfigFile>, started: Instant) -> Result<(), AppError> {
     let simulator = Simulator::start(demo::world(SystemTime::now())).await;
     let what = "cannot start the simulated registries".to_owned();
     let simulator = simulator.map_err(|source| AppError::System { what, source })?;
@@ -38,7 +40,7 @@ pub async fn run(cli: &Cli, started: Instant) -> Result<(), AppError> {
     let config = Config::parse(&config_text(&simulator), Path::new("."), &BTreeMap::new())
         .expect("the text below is a valid configuration, which the demo's test loads");
     let load = || Ok(config.clone());
-    serve(config.clone(), load, cli, started, move_on(simulator)).await
+    serve(config.clone(), load, cli, web, started, move_on(simulator)).await
 }
 
 /// Lets time pass in the simulated clouds.

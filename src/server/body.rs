@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use super::deadline::Answer;
 use crate::exposition::page::Frames;
 
 /// The body of every answer. Its frames are shared with all other answers of the same page, not copied.
@@ -14,12 +15,20 @@ pub struct Body {
     frames: Frames,
     next: usize,
     left: u64,
+    _answer: Option<Answer>,
+}
+
+impl Body {
+    /// The same body, which holds on to `answer` as long as it exists.
+    pub(super) fn until_taken(self, answer: Answer) -> Self {
+        Self { _answer: Some(answer), ..self }
+    }
 }
 
 impl From<Frames> for Body {
     fn from(frames: Frames) -> Self {
         let left = frames.length();
-        Self { frames, next: 0, left }
+        Self { frames, next: 0, left, _answer: None }
     }
 }
 

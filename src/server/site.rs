@@ -53,16 +53,8 @@ impl Site {
 
     /// Answers one request, whose body is not read, and counts it.
     pub async fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
-        let handler = match request.uri().path() {
-            path if path == self.telemetry_path => "metrics",
-            "/" => "landing",
-            "/status.json" => "status",
-            "/-/healthy" => "healthy",
-            "/-/ready" => "ready",
-            "/-/reload" => "reload",
-            _ => "other",
-        };
-        let mut response = match (handler, request.method()) {
+        let handler = self.handler(request);
+        let response = match (handler, request.method()) {
             ("other", _) => text(StatusCode::NOT_FOUND, "no such page; the front page is /\n"),
             ("reload", &Method::POST) => self.reload().await,
             ("reload", _) => not_allowed("POST"),
@@ -73,6 +65,38 @@ impl Site {
             (_, &Method::GET | &Method::HEAD) => text(StatusCode::OK, "healthy\n"),
             _ => not_allowed("GET, HEAD"),
         };
+        self.finish(handler, request, response)
+    }
+
+    /// Answers a request that may not be answered, and counts it.
+    pub(super) fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        status: StatusCode,
+        message: &str,
+    ) -> Response<Body> {
+        self.finish(self.handler(request), request, text(status, message))
+    }
+
+    fn handler<B>(&self, request: &Request<B>) -> &'static str {
+        match request.uri().path() {
+            path if path == self.telemetry_path => "metrics",
+            "/" => "landing",
+            "/status.json" => "status",
+            "/-/healthy" => "healthy",
+            "/-/ready" => "ready",
+            "/-/reload" => "reload",
+            _ => "other",
+        }
+    }
+
+    /// What all answers have in common.
+    fn finish<B>(
+        &self,
+        handler: &'static str,
+        request: &Request<B>,
+        mut response: Response<Body>,
+    ) -> Response<Body> {
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
         let length = hyper::body::Body::size_hint(response.body()).lower();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());

@@ -1,0 +1,183 @@
+//! Which client certificates are accepted: Go's five policies and the list of allowed names.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+use x509_cert::der::asn1::ObjectIdentifier;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
+
+/// What a certificate may be used for: to authenticate a client, or for anything (RFC 5280, section 4.2.1.12).
+const CLIENT_USAGES: [ObjectIdentifier; 2] =
+    [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
+
+/// What a client must show, see <https://pkg.go.dev/crypto/tls#ClientAuthType>.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    /// A client without a certificate is sent away.
+    pub mandatory: bool,
+    /// A certificate must have been issued by one of the authorities.
+    pub verified: bool,
+}
+
+/// The policies by their names in the file; `None` asks for no certificate. Go's `RequireAnyClientCert` was called
+/// otherwise in old versions of the official exporters.
+pub(super) const POLICIES: [(&str, Option<Policy>); 6] = [
+    ("NoClientCert", None),
+    ("RequestClientCert", Some(Policy { mandatory: false, verified: false })),
+    ("RequireAnyClientCert", Some(Policy { mandatory: true, verified: false })),
+    ("VerifyClientCertIfGiven", Some(Policy { mandatory: false, verified: true })),
+    ("RequireAndVerifyClientCert", Some(Policy { mandatory: true, verified: true })),
+    ("RequireClientCert", Some(Policy { mandatory: true, verified: false })),
+];
+
+/// Decides on the certificate of a client.
+pub(super) struct ClientCertificates {
+    /// Checks the chain, unless any certificate will do.
+    chain: Option<Arc<dyn ClientCertVerifier>>,
+    mandatory: bool,
+    authorities: Vec<CertificateDer<'static>>,
+    subjects: Vec<DistinguishedName>,
+    allowed_names: Option<Vec<String>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertificates {
+    /// A certificate must bear one of `allowed_names`, if there is such a list; nobody comes in without one then.
+    ///
+    /// Errors: none of the `authorities` is readable.
+    pub(super) fn new(
+        policy: Policy,
+        authorities: Vec<CertificateDer<'static>>,
+        allowed_names: Option<Vec<String>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(authorities.iter().cloned());
+        let subjects = roots.subjects();
+        let chain = if policy.verified {
+            let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(provider));
+            Some(builder.build().map_err(|e| e.to_string())?)
+        } else {
+            None
+        };
+        let mandatory = policy.mandatory || allowed_names.is_some();
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { chain, mandatory, authorities, subjects, allowed_names, algorithms })
+    }
+}
+
+impl fmt::Debug for ClientCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificates").field("mandatory", &self.mandatory).finish_non_exhaustive()
+    }
+}
+
+impl ClientCertVerifier for ClientCertificates {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.subjects
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if let Some(chain) = &self.chain
+            && let Err(error) = chain.verify_client_cert(end_entity, intermediates, now)
+        {
+            // A self-signed certificate that is listed itself, as `openssl req -x509` makes it: Go takes it, while
+            // the library takes no authority's certificate for a client's.
+            if !self.authorities.contains(end_entity) || !may_authenticate(&parse(end_entity)?, now) {
+                return Err(error);
+            }
+        }
+        if let Some(allowed) = &self.allowed_names
+            && !names(&parse(end_entity)?)?.iter().any(|name| allowed.contains(name))
+        {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn parse(certificate: &CertificateDer<'_>) -> Result<Certificate, Error> {
+    Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding.into())
+}
+
+/// Whether a certificate is valid now, and for a client.
+fn may_authenticate(certificate: &Certificate, now: UnixTime) -> bool {
+    let certificate = certificate.tbs_certificate();
+    let (validity, now) = (certificate.validity(), now.as_secs());
+    let valid = (validity.not_before.to_unix_duration().as_secs()
+        ..=validity.not_after.to_unix_duration().as_secs())
+        .contains(&now);
+    let usage = match certificate.get_extension::<ExtendedKeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, usages))) => usages.0.iter().any(|usage| CLIENT_USAGES.contains(usage)),
+        Err(_) => false,
+    };
+    valid && usage
+}
+
+/// The subject's alternative names: host names, e-mail addresses, IP addresses and URIs as text.
+fn names(certificate: &Certificate) -> Result<Vec<String>, Error> {
+    let extension = certificate.tbs_certificate().get_extension::<SubjectAltName>();
+    let names = match extension.map_err(|_| CertificateError::BadEncoding)? {
+        Some((_, SubjectAltName(names))) => names,
+        None => Vec::new(),
+    };
+    let text = |name: &GeneralName| match name {
+        GeneralName::DnsName(text)
+        | GeneralName::Rfc822Name(text)
+        | GeneralName::UniformResourceIdentifier(text) => Some(text.as_str().to_owned()),
+        GeneralName::IpAddress(octets) => {
+            let octets = octets.as_bytes();
+            let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+            let ip = v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()?;
+            Some(ip.to_canonical().to_string())
+        }
+        _ => None,
+    };
+    Ok(names.iter().filter_map(text).collect())
+}
