@@ -293,7 +293,6 @@ mod tests {
             vec!["--web.telemetry-path=/-/ready"],
             vec!["--web.telemetry-path=/"],
             vec!["--log.level=loud"],
-            vec!["--web.config.file=x"],
             vec!["once", "--timeout=0s"],
             vec!["check", "--output=x"],
             vec!["unknown"],

@@ -26,3 +26,4 @@ mod soak;
 mod state;
 mod support;
 mod swr;
+mod web_config;

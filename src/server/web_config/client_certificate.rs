@@ -181,3 +181,36 @@ fn names(certificate: &Certificate) -> Result<Vec<String>, Error> {
     };
     Ok(names.iter().filter_map(text).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    fn certificate(pem: &[u8]) -> Certificate {
+        parse(&CertificateDer::from_pem_slice(pem).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_authenticates_while_it_is_valid_and_for_clients_only() {
+        let client = certificate(include_bytes!("../../../tests/tls/web/client.pem"));
+        let start = client.tbs_certificate().validity().not_before.to_unix_duration();
+        let at = |time| may_authenticate(&client, UnixTime::since_unix_epoch(time));
+        assert!(at(start) && at(start + Duration::from_hours(1)));
+        assert!(!at(start.saturating_sub(Duration::from_secs(1))));
+        assert!(!at(start + Duration::from_hours(200 * 365 * 24)));
+    }
+
+    #[test]
+    fn all_names_that_are_text_are_found() {
+        let client = certificate(include_bytes!("../../../tests/tls/web/client.pem"));
+        let expected =
+            ["prometheus.example", "10.0.0.1", "fd00::1", "p@monitoring.example", "spiffe://example/p"];
+        assert_eq!(names(&client).unwrap(), expected);
+        let stranger = certificate(include_bytes!("../../../tests/tls/web/stranger.pem"));
+        assert_eq!(names(&stranger).unwrap(), [""; 0]);
+    }
+}

@@ -243,12 +243,16 @@ fn client_certificates(
         }
         return None;
     };
-    let (key, authorities) = match authorities {
-        Some(pem) => (pem.key.as_str(), certificates(section, pem)?),
+    let authorities = match authorities {
+        Some(pem) => certificates(section, pem)?,
         // As in Go: those that the system trusts.
-        None if policy.verified => ("client_ca_file", rustls_native_certs::load_native_certs().certs),
-        None => ("client_ca_file", Vec::new()),
+        None if policy.verified => rustls_native_certs::load_native_certs().certs,
+        None => Vec::new(),
     };
+    if policy.verified && authorities.is_empty() {
+        section.problem("client_ca_file", "is missing, and the system trusts no authority; name a file");
+        return None;
+    }
     let clients = ClientCertificates::new(policy, authorities, names, provider);
-    clients.inspect_err(|error| section.problem(key, format!("cannot be used: {error}"))).ok()
+    clients.inspect_err(|error| section.problem("client_ca_file", format!("cannot be used: {error}"))).ok()
 }

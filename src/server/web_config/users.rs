@@ -207,3 +207,91 @@ fn canonical(hash: &str) -> Option<String> {
     let parts: HashParts = hash.parse().ok()?;
     (4..=31).contains(&parts.get_cost()).then_some(hash)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+    use hyper::header::HeaderValue;
+
+    use super::super::section::Problems;
+    use super::super::yaml;
+    use super::*;
+
+    /// Users called `a`, `b` and so on with the passwords given.
+    fn users(passwords: &[&str]) -> Users {
+        let lines = ('a'..).zip(passwords).map(|(name, password)| {
+            let hash = bcrypt::hash(password, 4).unwrap();
+            format!("{name}: {hash}\n")
+        });
+        let (tree, problems) = (yaml::parse(&lines.collect::<String>()), Problems::default());
+        Users::read(&Section::root(&tree.unwrap(), &problems, &["a", "b", "c"])).unwrap()
+    }
+
+    fn header(credentials: &str) -> HeaderMap {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(credentials));
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&value).unwrap())])
+    }
+
+    #[tokio::test]
+    async fn the_password_of_the_compared_hash_lets_no_unknown_user_in() {
+        let users = users(&["rabbit"]);
+        assert_eq!(users.somebody(b"nobody"), &users.hashes["a"]);
+        assert_eq!(users.admit(&header("nobody:rabbit")).await, Admission::Refused);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+    }
+
+    #[tokio::test]
+    async fn outcomes_are_remembered_without_the_password() {
+        let mut users = users(&["rabbit", "hole"]);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+        assert_eq!(users.admit(&header("b:wrong")).await, Admission::Refused);
+        // From now on nothing can be compared.
+        users.hashes.values_mut().for_each(String::clear);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+        assert_eq!(users.admit(&header("b:wrong")).await, Admission::Refused);
+        assert_eq!(users.admit(&header("b:rabbit")).await, Admission::Refused);
+        assert_eq!(users.admit(&header("b:hole")).await, Admission::Refused);
+    }
+
+    #[tokio::test]
+    async fn wrong_passwords_neither_push_out_a_right_one_nor_grow() {
+        let mut users = users(&["rabbit"]);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+        for number in 0..2 * MOST_REFUSED {
+            assert_eq!(users.admit(&header(&format!("a:{number}"))).await, Admission::Refused);
+        }
+        assert_eq!(users.known().refused.len(), MOST_REFUSED);
+        users.hashes.values_mut().for_each(String::clear);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_does_not_wait_without_end_and_keeps_out_nobody_who_is_known() {
+        let users = users(&["rabbit"]);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+        let turn = users.turn.acquire().await.unwrap();
+        let headers: Vec<_> = (0..MOST_WAITING).map(|number| header(&format!("a:{number}"))).collect();
+        let mut crowd = Box::pin(join_all(headers.iter().map(|headers| users.admit(headers))));
+        assert_eq!((&mut crowd).now_or_never(), None);
+        assert_eq!(users.admit(&header("a:one-more")).await, Admission::Busy);
+        assert_eq!(users.admit(&header("a:rabbit")).await, Admission::Admitted);
+        drop(turn);
+        assert_eq!(crowd.await, [Admission::Refused; MOST_WAITING]);
+        assert_eq!(users.admit(&header("a:one-more")).await, Admission::Refused);
+    }
+
+    #[test]
+    fn hashes_of_all_tools_are_read() {
+        let text = "N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy";
+        for version in ["2a", "2b", "2y"] {
+            assert!(canonical(&format!("${version}$10${text}")).is_some(), "{version}");
+        }
+        // Bits that are left over after the salt and after the digest.
+        let sloppy = text.replacen("yeI", "yfI", 1).replace("hWy", "hWz");
+        assert_eq!(canonical(&format!("$2a$10${sloppy}")), Some(format!("$2a$10${text}")));
+        for bad in ["", "$2a$10$.", "$2a$99$", "$2c$10$", "$2a$1x$"] {
+            assert_eq!(canonical(&format!("{bad}{text}")), None, "{bad}");
+        }
+    }
+}

@@ -197,7 +197,7 @@ mod tests {
         for (text, expected) in [
             ("a: 1\na: 2", "line 2, column 1: cannot be read: the key is there twice; remove one"),
             ("a: 1\n---\nb: 2", "line 2, column 1: cannot be read: there is a second document; keep one"),
-            ("{a: 1}: 2", "line 1, column 7: cannot be read: the key is not text"),
+            ("{a: 1}: 2", "line 1, column 6: cannot be read: the key is not text"),
             ("a: &x [*x]", "line 1, column 8: cannot be read: the alias stands within its anchor"),
         ] {
             assert_eq!(error(text), format!("web configuration, {expected}"));

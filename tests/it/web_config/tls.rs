@@ -1,0 +1,146 @@
+//! Handshakes with curl.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Protected, pem, tls};
+use crate::program::PATIENCE;
+
+/// Whether clients get an answer: one without a certificate, a stranger, one that the authority vouches for.
+async fn admitted(more: &str) -> [bool; 3] {
+    let site = Protected::new(&tls(more)).await;
+    let mut admitted = [false; 3];
+    for (outcome, name) in admitted.iter_mut().zip(["", "stranger", "client"]) {
+        let (certificate, key) = (pem(&format!("{name}.pem")), pem(&format!("{name}.key")));
+        let arguments = ["--cert", &certificate, "--key", &key];
+        let answer = site.https("/-/healthy", if name.is_empty() { &[] } else { &arguments }).await;
+        *outcome = answer.status == 200;
+    }
+    admitted
+}
+
+fn policy(policy: &str, more: &str) -> String {
+    format!("  client_auth_type: {policy}\n  client_ca_file: {}\n{more}", pem("authority.pem"))
+}
+
+#[tokio::test]
+async fn the_five_policies_are_those_of_the_official_exporters() {
+    for (name, expected) in [
+        ("RequestClientCert", [true, true, true]),
+        ("RequireAnyClientCert", [false, true, true]),
+        ("VerifyClientCertIfGiven", [true, false, true]),
+        ("RequireAndVerifyClientCert", [false, false, true]),
+    ] {
+        assert_eq!(admitted(&policy(name, "")).await, expected, "{name}");
+    }
+    assert_eq!(admitted("  client_auth_type: NoClientCert\n").await, [true; 3]);
+}
+
+#[tokio::test]
+async fn the_policies_hold_for_tls_1_2_too() {
+    let old = "  max_version: TLS12\n";
+    assert_eq!(admitted(&policy("RequireAndVerifyClientCert", old)).await, [false, false, true]);
+    assert_eq!(admitted(&policy("RequireAnyClientCert", old)).await, [false, true, true]);
+}
+
+#[tokio::test]
+async fn every_kind_of_name_is_found_and_must_match_exactly() {
+    let names =
+        ["prometheus.example", "10.0.0.1", "'fd00::1'", "p@monitoring.example", "'spiffe://example/p'"];
+    for name in names {
+        let more = policy("RequireAndVerifyClientCert", &format!("  client_allowed_sans: [other, {name}]\n"));
+        assert_eq!(admitted(&more).await, [false, false, true], "{name}");
+    }
+    let more =
+        policy("RequireAndVerifyClientCert", "  client_allowed_sans: [example, client, '*.example']\n");
+    assert_eq!(admitted(&more).await, [false; 3]);
+}
+
+#[tokio::test]
+async fn with_a_list_of_names_nobody_comes_in_without_one() {
+    for name in ["RequestClientCert", "VerifyClientCertIfGiven"] {
+        let more = policy(name, "  client_allowed_sans: [prometheus.example]\n");
+        assert_eq!(admitted(&more).await, [false, false, true], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_accepted_if_it_is_listed_itself() {
+    let authorities = format!(
+        "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: {}\n",
+        pem("stranger.pem")
+    );
+    assert_eq!(admitted(&authorities).await, [false, true, false]);
+}
+
+#[tokio::test]
+async fn the_versions_are_those_of_the_file() {
+    let only_13 = Protected::new(&tls("  min_version: TLS13\n")).await;
+    assert_eq!(only_13.https("/-/healthy", &["--tls-max", "1.2"]).await.status, 0);
+    assert_eq!(only_13.https("/-/healthy", &[]).await.status, 200);
+    let only_12 = Protected::new(&tls("  max_version: TLS12\n")).await;
+    assert_eq!(only_12.https("/-/healthy", &["--tlsv1.3"]).await.status, 0);
+    assert_eq!(only_12.https("/-/healthy", &[]).await.status, 200);
+    let raised = Protected::new(&tls("  min_version: TLS10\n  max_version: TLS11\n")).await;
+    let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
+    assert_eq!(raised.https("/-/healthy", &old).await.status, 0);
+    assert_eq!(raised.https("/-/healthy", &["--tlsv1.3"]).await.status, 0);
+    assert_eq!(raised.https("/-/healthy", &[]).await.status, 200);
+}
+
+#[tokio::test]
+async fn suites_and_curves_are_those_of_the_file() {
+    let settings =
+        "  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n  curve_preferences: [CurveP384]\n";
+    let site = &Protected::new(&tls(settings)).await;
+    let ask = async |ciphers: &str, curves: &str| {
+        let arguments = ["--tls-max", "1.2", "--ciphers", ciphers, "--curves", curves];
+        site.https("/-/healthy", &arguments).await.status
+    };
+    // The certificate is one of P-256, which a client must name as well.
+    assert_eq!(ask("ECDHE-ECDSA-AES256-GCM-SHA384", "P-256:P-384").await, 200);
+    assert_eq!(ask("ECDHE-ECDSA-AES128-GCM-SHA256", "P-256:P-384").await, 0);
+    assert_eq!(ask("ECDHE-ECDSA-AES256-GCM-SHA384", "P-256:X25519").await, 0);
+    // As in Go the list is none for TLS 1.3.
+    let new = ["--tlsv1.3", "--tls13-ciphers", "TLS_AES_128_GCM_SHA256", "--curves", "P-384"];
+    assert_eq!(site.https("/-/healthy", &new).await.status, 200);
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_unless_it_is_off_or_the_client_cannot() {
+    let site = Protected::new(&tls("")).await;
+    assert_eq!(site.https("/metrics", &[]).await.version, "HTTP/2");
+    assert_eq!(site.https("/metrics", &["--http1.1"]).await.version, "HTTP/1.1");
+    assert_eq!(site.https("/metrics", &["--no-alpn"]).await.version, "HTTP/1.1");
+    let off = Protected::new(&tls("http_server_config: {http2: false}\n")).await;
+    assert_eq!(off.https("/metrics", &[]).await.version, "HTTP/1.1");
+}
+
+#[tokio::test]
+async fn pages_are_the_same_over_both_versions() {
+    let site = Protected::new(&tls("")).await;
+    for path in ["/", "/nothing", "/-/ready"] {
+        let (new, old) = (site.https(path, &[]).await, site.https(path, &["--http1.1"]).await);
+        assert_eq!((new.status, new.body), (old.status, old.body), "{path}");
+        let head = site.https(path, &["--head"]).await;
+        assert_eq!((head.status, head.body.as_str()), (old.status, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_gets_no_page_from_a_tls_port() {
+    let site = Protected::new(&tls("")).await;
+    assert_eq!(site.http("/-/healthy", &["--http1.1"]).await.status, 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_holds_up_nobody_and_ends() {
+    let site = Protected::new(&tls("")).await;
+    let mut silent = TcpStream::connect(site.address).await.unwrap();
+    assert_eq!(site.https("/metrics", &[]).await.status, 200);
+    let end = timeout(PATIENCE.max(Duration::from_secs(20)), silent.read_u8()).await;
+    assert!(end.expect("the connection ends").is_err());
+}
