@@ -43,8 +43,8 @@ fn tls(more: &str) -> String {
 struct Protected {
     address: SocketAddr,
     metrics: SelfMetrics,
-    stop: DropGuard,
-    directory: TempDir,
+    _stop: DropGuard,
+    _directory: TempDir,
 }
 
 impl Protected {
@@ -61,7 +61,7 @@ impl Protected {
         let server = Server::bind(&["127.0.0.1:0".parse().unwrap()]).await.unwrap();
         let address = server.addresses()[0];
         tokio::spawn(server.protected(Arc::new(web)).run(Arc::new(site), stop.clone()));
-        Self { address, metrics, stop: stop.drop_guard(), directory }
+        Self { address, metrics, _stop: stop.drop_guard(), _directory: directory }
     }
 
     /// What curl gets over TLS.

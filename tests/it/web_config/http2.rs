@@ -98,13 +98,7 @@ async fn a_client_that_takes_requests_back_over_and_over_is_sent_away() {
 
 #[tokio::test]
 async fn a_connection_is_told_of_the_stop() {
-    let Protected { address, metrics, stop, directory } = Protected::new(&tls("")).await;
-    let site = Protected {
-        address,
-        metrics,
-        stop: tokio_util::sync::CancellationToken::new().drop_guard(),
-        directory,
-    };
+    let site = Protected::new(&tls("")).await;
     let mut stream = connect(&site).await;
     stream.write_all(&frame(HEADERS, WHOLE, 1, REQUEST)).await.unwrap();
     stream.flush().await.unwrap();
