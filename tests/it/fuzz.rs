@@ -26,6 +26,7 @@ const TARGETS: [(&str, Target, usize); 14] = [
     ("swr_wire", bodies::swr_wire::run, 96),
     ("temporary_key", bodies::temporary_key::run, 20),
     ("texts", bodies::texts::run, 45),
+    ("web_configuration", bodies::web_configuration::run, 40),
 ];
 
 fn names(directory: &str) -> Vec<String> {

@@ -15,3 +15,4 @@ pub mod snapshot;
 pub mod swr_wire;
 pub mod temporary_key;
 pub mod texts;
+pub mod web_configuration;
