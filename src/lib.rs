@@ -20,7 +20,7 @@
 //! - [`scheduler`]: one task per source: when to poll, what to keep after a failure, which tags to read again
 //! - [`state`]: what the sources know, kept on disk for the next start
 //! - [`exposition`]: the table of metrics, limits, text and compression, the page
-//! - [`server`]: listeners, routes, the page for people
+//! - [`server`]: listeners, TLS and users, routes, the page for people
 //! - [`cli`]: commands and flags
 //! - [`app`]: puts the stages together and keeps them together
 //!

@@ -92,7 +92,7 @@ async fn converse(
     let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls).accept(stream));
     // No answer is lost, so a stop need not wait for it.
     let Some(stream) = stop.run_until_cancelled(handshake).await else { return Ok(()) };
-    let stream = stream??;
+    let stream = stream?.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed"))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     service.deadline.extend(HEAD_TIMEOUT);
     if http2 {
