@@ -59,7 +59,7 @@ async fn what_is_no_basic_authentication_is_refused() {
 #[tokio::test]
 async fn every_path_and_method_is_behind_the_password() {
     let site = Protected::new(&users(&[("alice", "rabbit")])).await;
-    for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nothing"] {
+    for path in ["/", "/metrics", "/status.json", "/-/healthy", "/-/ready", "/-/reload", "/nothing"] {
         for method in ["GET", "POST", "OPTIONS"] {
             let answer = site.http(path, &["--http1.1", "--request", method]).await;
             assert_eq!(answer.status, 401, "{method} {path}");
