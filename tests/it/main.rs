@@ -6,6 +6,7 @@
 mod check_live;
 mod config;
 mod credentials;
+mod dashboards;
 mod exposition;
 mod faults;
 mod fuzz;
@@ -20,6 +21,7 @@ mod program;
 mod prometheus;
 mod readme;
 mod reload;
+mod rules;
 mod scheduler;
 mod server;
 mod soak;

@@ -246,6 +246,12 @@ pub fn tool(name: &str) -> Command {
     command
 }
 
+/// The directory in which `tests/tools` has installed what is not from Debian.
+pub fn tools() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("tools")
+}
+
 /// What promtool says about a page; silence is good.
 pub async fn promtool_check_metrics(page: &[u8]) -> String {
     let mut promtool = tool("promtool");

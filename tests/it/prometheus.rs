@@ -12,7 +12,7 @@ use tokio::process::Child;
 use crate::program::{Files, Program, get, ncr, swr, text, tool, try_get, until};
 
 /// A running Prometheus.
-struct Prometheus {
+pub struct Prometheus {
     address: SocketAddr,
     _process: Child,
     _data: TempDir,
@@ -21,14 +21,24 @@ struct Prometheus {
 impl Prometheus {
     /// Starts Prometheus and waits until it answers. It does not tell which port it got, so it is given one that was
     /// free just before, and another one if somebody was faster.
-    async fn scraping(exporter: SocketAddr) -> Self {
+    pub async fn scraping(exporter: SocketAddr) -> Self {
+        Self::with_rules(exporter, &[]).await
+    }
+
+    /// As [`Prometheus::scraping`], with rules that are evaluated every second, whatever their files say.
+    pub async fn with_rules(exporter: SocketAddr, rules: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let config = data.path().join("prometheus.yml");
         let text = format!(
-            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: registry\n    \
-             static_configs: [{{ targets: [\"{exporter}\"] }}]\n"
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [\"*.rules\"]\n\
+             scrape_configs:\n  - job_name: registry\n    static_configs: [{{ targets: [\"{exporter}\"] }}]\n"
         );
         fs::write(&config, text).unwrap();
+        for (number, file) in rules.iter().enumerate() {
+            let rules = fs::read_to_string(file).unwrap();
+            let rules = rules.replace("interval: 2m", "interval: 1s");
+            fs::write(data.path().join(format!("{number}.rules")), rules).unwrap();
+        }
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let mut process = tool("prometheus")
@@ -52,14 +62,15 @@ impl Prometheus {
         panic!("Prometheus ends at once; run it by hand to see why");
     }
 
-    async fn api(&self, path: &str) -> Value {
+    /// The data of an answer of its HTTP API.
+    pub async fn api(&self, path: &str) -> Value {
         let answer = get(self.address, &format!("/api/v1/{path}"), "").await;
         assert_eq!(answer.status, 200, "{path}: {}", text(&answer.body));
         serde_json::from_slice::<Value>(&answer.body).unwrap()["data"].clone()
     }
 
     /// The values that an expression has now.
-    async fn query(&self, expression: &str) -> Vec<String> {
+    pub async fn query(&self, expression: &str) -> Vec<String> {
         let expression: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
         let data = self.api(&format!("query?query={expression}")).await;
         let rows = data["result"].as_array().unwrap().iter();

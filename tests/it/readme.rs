@@ -16,7 +16,7 @@ fn readme() -> String {
 }
 
 /// All that a regular expression's first group finds.
-fn all(pattern: &str, text: &str) -> BTreeSet<String> {
+pub fn all(pattern: &str, text: &str) -> BTreeSet<String> {
     let pattern = Regex::new(pattern).unwrap();
     pattern.captures_iter(text).map(|captures| captures[1].to_owned()).collect()
 }
@@ -33,10 +33,16 @@ fn own_families() -> BTreeSet<String> {
     names.into_iter().map(|name| format!("container_registry_exporter_{name}")).collect()
 }
 
-#[test]
-fn the_metrics_table_is_complete_and_names_nothing_else() {
+/// The names of all families that the exporter can have, but `process_*`.
+pub fn families() -> BTreeSet<String> {
     let mut families = own_families();
     families.extend(FAMILIES.iter().map(|family| family.name.to_owned()));
+    families
+}
+
+#[test]
+fn the_metrics_table_is_complete_and_names_nothing_else() {
+    let families = families();
     let rows = all(r"(?m)^\| `(container_registry_[a-z_]+)` \|", &readme());
     assert_eq!(rows, families);
     for name in all(r"\b(container_registry_[a-z_]+)", &readme()) {
