@@ -234,13 +234,23 @@ pub fn ncr(simulator: &Simulator) -> String {
     )
 }
 
-/// Debian's program of that name; its absence fails the test and says what to do.
+/// A program of Debian by its name; its absence fails the test and says what to do.
 pub fn tool(name: &str) -> Command {
     let found = ["/usr/bin", "/usr/local/bin"].map(|directory| Path::new(directory).join(name));
     let on_path = std::env::var_os("PATH").unwrap_or_default();
     let mut found = found.into_iter().chain(std::env::split_paths(&on_path).map(|path| path.join(name)));
     let found = found.find(|path| path.is_file());
     let path = found.unwrap_or_else(|| panic!("{name} is missing; tests/tools installs what the tests need"));
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// Python with the packages that the tests need; its absence fails the test and says what to do.
+pub fn python() -> Command {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("tools/python/bin/python");
+    assert!(path.is_file(), "{} is missing; tests/tools makes it", path.display());
     let mut command = Command::new(path);
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
