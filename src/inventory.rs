@@ -191,7 +191,7 @@ pub struct TagSet {
 }
 
 /// A repository together with its tags.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// What the list says.
     pub repository: Arc<Repository>,
@@ -207,7 +207,7 @@ impl Entry {
 }
 
 /// A complete list of a source's repositories.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repositories {
     /// Repositories listed, before filters and limits.
     pub listed: u64,
@@ -235,7 +235,9 @@ pub struct SourceInfo {
 
 /// Everything that one source said, as of its last good listings. `None` = unknown: not read yet, or withdrawn
 /// because it became too old.
-#[derive(Clone, Debug)]
+///
+/// Comparing two costs little where they share their content, as those of successive polls do.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inventory {
     /// The source.
     pub source: Arc<SourceInfo>,

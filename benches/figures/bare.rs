@@ -41,6 +41,11 @@ impl Bare {
         Ok(Self { child, address })
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time that it has used, in steps of 10 ms.
     pub fn cpu(&self) -> Result<std::time::Duration> {
         cpu_of(self.child.id())

@@ -73,6 +73,11 @@ impl Exporter {
         }
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A connection to it.
     pub fn client(&self) -> Result<Client> {
         Client::connect(self.address)
@@ -85,10 +90,7 @@ impl Exporter {
 
     /// Its resident memory in megabytes: now, and at most so far.
     pub fn memory(&self) -> Result<(f64, f64)> {
-        let status = process(self.child.id())?.status()?;
-        #[expect(clippy::cast_precision_loss, reason = "kilobytes of one process")]
-        let megabytes = |kilobytes: Option<u64>| kilobytes.map(|k| k as f64 * 1024.0 / 1e6);
-        megabytes(status.vmrss).zip(megabytes(status.vmhwm)).context("the system does not tell its memory")
+        memory_of(self.child.id())
     }
 
     /// Waits until it has been idle for a moment: the page is made after the poll.
@@ -117,6 +119,19 @@ impl Drop for Exporter {
 pub fn cpu_of(id: u32) -> Result<Duration> {
     let stat = process(id)?.stat()?;
     Ok(Duration::from_secs(stat.utime + stat.stime) / u32::try_from(procfs::ticks_per_second())?)
+}
+
+/// Resident memory of a process in megabytes: now, and at most so far.
+pub fn memory_of(id: u32) -> Result<(f64, f64)> {
+    let status = process(id)?.status()?;
+    #[expect(clippy::cast_precision_loss, reason = "kilobytes of one process")]
+    let megabytes = |kilobytes: Option<u64>| kilobytes.map(|k| k as f64 * 1024.0 / 1e6);
+    megabytes(status.vmrss).zip(megabytes(status.vmhwm)).context("the system does not tell its memory")
+}
+
+/// Has the system forget how much memory a process had at most so far.
+pub fn forget_peak_of(id: u32) -> Result<()> {
+    std::fs::write(format!("/proc/{id}/clear_refs"), "5").context("cannot reset the peak of memory")
 }
 
 fn process(id: u32) -> Result<procfs::process::Process> {

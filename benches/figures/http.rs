@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 /// No answer takes longer; a measurement that hangs should say so.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A connection that is kept alive.
+/// A connection that is kept alive, or made anew for each request where the server closes it.
 pub struct Client {
-    stream: TcpStream,
+    stream: Option<TcpStream>,
     address: SocketAddr,
     buffer: Vec<u8>,
 }
@@ -19,20 +19,21 @@ pub struct Client {
 impl Client {
     /// Connects.
     pub fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream, address, buffer: vec![0; 256 * 1024] })
+        Ok(Self { stream: Some(open(address)?), address, buffer: vec![0; 256 * 1024] })
     }
 
     /// Asks for `path`, hands the body to `take` as it comes, and returns its length.
     pub fn get(&mut self, path: &str, encoding: &str, mut take: impl FnMut(&[u8])) -> Result<usize> {
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: {}\r\naccept-encoding: {encoding}\r\n\r\n", self.address);
-        self.stream.write_all(request.as_bytes())?;
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => open(self.address)?,
+        };
+        stream.write_all(request.as_bytes())?;
         let mut filled = 0;
         let head = loop {
-            let read = self.stream.read(&mut self.buffer[filled..])?;
+            let read = stream.read(&mut self.buffer[filled..])?;
             ensure!(read > 0, "the server hung up");
             filled += read;
             if let Some(end) = self.buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
@@ -40,7 +41,8 @@ impl Client {
             }
         };
         let text = std::str::from_utf8(&self.buffer[..head])?;
-        ensure!(text.starts_with("HTTP/1.1 200"), "{text}");
+        ensure!(text.starts_with("HTTP/1.1 200") || text.starts_with("HTTP/1.0 200"), "{text}");
+        let keeps_alive = text.starts_with("HTTP/1.1");
         let length = text.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
@@ -49,11 +51,12 @@ impl Client {
         take(&self.buffer[head..filled]);
         let mut taken = filled - head;
         while taken < length {
-            let read = self.stream.read(&mut self.buffer)?;
+            let read = stream.read(&mut self.buffer)?;
             ensure!(read > 0, "the server hung up");
             take(&self.buffer[..read]);
             taken += read;
         }
+        self.stream = keeps_alive.then_some(stream);
         Ok(length)
     }
 
@@ -63,4 +66,11 @@ impl Client {
         self.get(path, encoding, |part| body.extend_from_slice(part))?;
         Ok(body)
     }
+}
+
+fn open(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    Ok(stream)
 }

@@ -5,11 +5,14 @@
 //! code is 1 if a figure is missed. Needs Linux, whose `/proc` tells time and memory of a process.
 
 mod bare;
+mod busy;
+mod compare;
 mod exporter;
 mod full_poll;
 mod http;
 mod memory;
 mod model;
+mod rivals;
 mod scrape;
 mod simulated;
 mod sizing;
@@ -23,12 +26,17 @@ use anyhow::{Context as _, Result, bail};
 type Measure = fn(&mut Figures) -> Result<()>;
 
 /// What can be measured, in the order in which it is.
-const MEASUREMENTS: [(&str, Measure); 5] = [
+const MEASUREMENTS: [(&str, Measure); 10] = [
     ("startup", startup::measure),
     ("scrape", scrape::measure),
+    ("busy", busy::measure),
     ("memory", memory::measure),
+    ("memory_1m", memory::measure_million),
     ("full_poll", full_poll::measure),
     ("sizing", sizing::measure),
+    ("compare_1k", compare::measure_thousand),
+    ("compare_100k", compare::measure_hundred_thousand),
+    ("compare_1m", compare::measure_million),
 ];
 
 fn main() -> ExitCode {
@@ -37,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.as_slice() {
         [simulated::ROLE, rest @ ..] => simulated::serve(rest),
         [bare::ROLE, rest @ ..] => bare::serve(rest),
+        [rivals::ROLE, rest @ ..] => rivals::serve(rest),
         // `cargo test --all-targets` runs this program too, without the flag.
         _ if !arguments.contains(&"--bench") => {
             println!("nothing measured: that takes `cargo bench --bench figures`");
@@ -89,6 +98,15 @@ impl Figures {
         let verdict = if value <= bound { "reached" } else { "MISSED" };
         println!("  {name:<58} {value:>9.3}   at most {bound:<6} {verdict}");
         if value > bound {
+            self.missed.push(name.to_owned());
+        }
+    }
+
+    /// Compares one figure with what it must be at least.
+    pub fn at_least(&mut self, bound: f64, name: &str, value: f64) {
+        let verdict = if value >= bound { "reached" } else { "MISSED" };
+        println!("  {name:<58} {value:>9.3}   at least {bound:<5} {verdict}");
+        if value < bound {
             self.missed.push(name.to_owned());
         }
     }

@@ -1,4 +1,4 @@
-//! Resident memory over many polls of an account in which much changes.
+//! Resident memory over many polls of accounts in which much changes.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -30,9 +30,7 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
             sleep(Duration::from_millis(20));
         }
         exporter.settle()?;
-        // A scrape per poll, as there is in life.
-        let page = exporter.client()?.body("/metrics", "identity")?;
-        series = std::str::from_utf8(&page)?.lines().filter(|line| is_inventory(line)).count();
+        series = scrape(&exporter)?;
         let (now, _) = exporter.memory()?;
         resident.push(now);
         cloud.push(u32::try_from(poll)?)?;
@@ -46,4 +44,49 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
     figures.at_most(80.0, "resident at most, MB", peak);
     figures.at_most(1.15, "resident after the last poll, ratio to the third", last / third);
     Ok(())
+}
+
+/// With five tags of each, a million series.
+const MANY_REPOSITORIES: u32 = 43_480;
+const MANY_TAGS: u32 = 5;
+const MANY_POLLS: u32 = 8;
+
+/// The same for an account ten times as large, whose first poll reads all tags and the others those of every tenth
+/// repository: most of the page is made anew while the one before is served.
+pub fn measure_million(figures: &mut Figures) -> Result<()> {
+    let mut cloud = Simulated::start(MANY_REPOSITORIES, MANY_TAGS, Duration::ZERO)?;
+    let poll = "interval = \"15s\"\ntimeout = \"14s\"\nmax_concurrent_requests = 32";
+    let exporter = Exporter::start(&config(&cloud.url, 1, poll, ""))?;
+    let mut resident = Vec::new();
+    let mut series = 0;
+    let mut tag_lists = u64::from(MANY_REPOSITORIES);
+    for round in 0..=MANY_POLLS {
+        let least = cloud.requests()? + tag_lists;
+        // A few tag lists more than that are the poll's share of the full sweep.
+        while cloud.requests()? < least {
+            sleep(Duration::from_millis(20));
+        }
+        exporter.settle()?;
+        series = scrape(&exporter)?;
+        let (now, peak) = exporter.memory()?;
+        println!("  poll {round}: {now:.1} MB, at most {peak:.1} MB so far");
+        resident.push(now);
+        cloud.scatter(round)?;
+        tag_lists = u64::from(MANY_REPOSITORIES / 10);
+    }
+    let (_, peak) = exporter.memory()?;
+    println!("  {series} series");
+    figures.at_most(
+        270.0,
+        "a million series: resident after the last poll, MB",
+        resident[resident.len() - 1],
+    );
+    figures.at_most(400.0, "a million series: resident at most, MB", peak);
+    Ok(())
+}
+
+/// A scrape per poll, as there is in life: the number of series on the page.
+fn scrape(exporter: &Exporter) -> Result<usize> {
+    let page = exporter.client()?.body("/metrics", "identity")?;
+    Ok(std::str::from_utf8(&page)?.lines().filter(|line| is_inventory(line)).count())
 }

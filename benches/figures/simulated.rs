@@ -44,6 +44,11 @@ impl Simulated {
         self.ask(&format!("push {round}")).map(drop)
     }
 
+    /// Pushes to every tenth repository, each time to others, so that something changes in every stretch of the page.
+    pub fn scatter(&mut self, round: u32) -> Result<()> {
+        self.ask(&format!("scatter {round}")).map(drop)
+    }
+
     fn ask(&mut self, question: &str) -> Result<String> {
         writeln!(self.input, "{question}")?;
         self.line()
@@ -79,9 +84,27 @@ pub fn serve(arguments: &[&str]) -> Result<()> {
                 simulator.edit(|world| world.push_to_percent(10, round));
                 println!("pushed");
             }
+            ("scatter", round) => {
+                let round: usize = round.parse()?;
+                simulator.edit(|world| scatter(world, round));
+                println!("scattered");
+            }
             ("count", "requests") => println!("{}", simulator.all_requests()),
             (_, what) => bail!("cannot do {what:?}"),
         }
     }
     Ok(())
+}
+
+/// Puts another tag in place of the last one of every tenth repository.
+fn scatter(world: &mut World, round: usize) {
+    for repository in world.swr.repositories.values_mut().skip(round % 10).step_by(10) {
+        let updated = format!("2025-01-01T{:02}:{:02}:{:02}Z", round / 3600, round / 60 % 60, round % 60);
+        repository.updated.clone_from(&updated);
+        if let Some(tag) = repository.tags.last_mut() {
+            tag.name = format!("round-{round}");
+            tag.size_bytes += 1;
+            tag.updated = updated;
+        }
+    }
 }

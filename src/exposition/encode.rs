@@ -42,7 +42,11 @@ pub fn sample(line: &mut Vec<u8>, name: &str, labels: &[u8], value: Value<'_>) {
     match value {
         Value::Integer(integer) => {
             line.extend_from_slice(b"} ");
-            line.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes());
+            // Most fit into 64 bits, which are written in a fraction of the time.
+            match u64::try_from(integer) {
+                Ok(integer) => line.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes()),
+                Err(_) => line.extend_from_slice(itoa::Buffer::new().format(integer).as_bytes()),
+            }
         }
         Value::Time(time) => {
             line.extend_from_slice(b"} ");
@@ -67,14 +71,18 @@ pub fn label(labels: &mut Vec<u8>, name: &str, value: &str) {
     }
     labels.extend_from_slice(name.as_bytes());
     labels.extend_from_slice(b"=\"");
-    for byte in cut(value).bytes() {
-        match byte {
-            b'\\' => labels.extend_from_slice(br"\\"),
-            b'"' => labels.extend_from_slice(br#"\""#),
-            b'\n' => labels.extend_from_slice(br"\n"),
-            other => labels.push(other),
-        }
+    let value = cut(value);
+    let mut rest = value.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        labels.extend_from_slice(&rest[..at]);
+        labels.extend_from_slice(match rest[at] {
+            b'\\' => br"\\",
+            b'"' => br#"\""#,
+            _ => br"\n",
+        });
+        rest = &rest[at + 1..];
     }
+    labels.extend_from_slice(rest);
     labels.push(b'"');
 }
 
@@ -104,8 +112,11 @@ fn seconds(line: &mut Vec<u8>, time: Timestamp) {
     line.extend_from_slice(itoa::Buffer::new().format(nanoseconds / PER_SECOND).as_bytes());
     let fraction = nanoseconds % PER_SECOND;
     if fraction != 0 {
-        let digits = format!(".{fraction:09}");
-        line.extend_from_slice(digits.trim_end_matches('0').as_bytes());
+        // The second added keeps the zeros at the front.
+        let mut buffer = itoa::Buffer::new();
+        let digits = buffer.format(PER_SECOND + fraction).trim_end_matches('0');
+        line.push(b'.');
+        line.extend_from_slice(&digits.as_bytes()[1..]);
     }
 }
 

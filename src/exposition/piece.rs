@@ -34,6 +34,10 @@ impl Piece {
     pub fn new(text: &[u8], deflater: &mut Deflater) -> Self {
         let mut checksum = Hasher::new();
         checksum.update(text);
+        Self::with_checksum(text, checksum, deflater)
+    }
+
+    fn with_checksum(text: &[u8], checksum: Hasher, deflater: &mut Deflater) -> Self {
         Self {
             text: Bytes::copy_from_slice(text),
             deflated: Bytes::copy_from_slice(deflater.deflate(text)),
@@ -55,16 +59,20 @@ impl Deflater {
     }
 
     fn deflate(&mut self, text: &[u8]) -> &[u8] {
-        self.compress.reset();
+        // It goes on where the text before ended: a full flush has forgotten that text.
+        let start = self.compress.total_in();
         self.output.clear();
         self.output.reserve(text.len() / 8 + 64);
         loop {
-            let consumed = usize::try_from(self.compress.total_in()).expect("it is no longer than the text");
+            let consumed = self.compress.total_in() - start;
+            let consumed = usize::try_from(consumed).expect("it is no longer than the text");
             self.compress
                 .compress_vec(&text[consumed..], &mut self.output, FlushCompress::Full)
                 .expect("compressing has no errors");
             // The flush is complete only if the output was not filled.
-            if self.compress.total_in() == text.len() as u64 && self.output.len() < self.output.capacity() {
+            if self.compress.total_in() - start == text.len() as u64
+                && self.output.len() < self.output.capacity()
+            {
                 return &self.output;
             }
             self.output.reserve(self.output.len());
@@ -184,10 +192,14 @@ impl<'a> Cutter<'a> {
     }
 
     fn cut(&mut self, deflater: &mut Deflater) {
-        let known =
-            self.by_checksum.get(&crc32fast::hash(&self.text)).filter(|known| known.text == self.text);
-        let piece =
-            known.map_or_else(|| Arc::new(Piece::new(&self.text, deflater)), |known| Arc::clone(known));
+        let text = &self.text;
+        let mut checksum = Hasher::new();
+        checksum.update(text);
+        let known = self.by_checksum.get(&checksum.clone().finalize()).filter(|known| known.text == *text);
+        let piece = match known {
+            Some(known) => Arc::clone(known),
+            None => Arc::new(Piece::with_checksum(text, checksum, deflater)),
+        };
         self.pieces.all.push(piece);
         self.pieces.repositories.push(std::mem::take(&mut self.repositories));
         self.text.clear();

@@ -1,5 +1,6 @@
 //! Renders one source's series, family by family.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::distinct;
@@ -53,7 +54,9 @@ pub fn render(inventory: &Inventory, selection: &Selection, previous: Option<&So
             }
         });
     }
-    let mut tags: Vec<(Vec<u8>, &Tag)> = Vec::new();
+    // The labels of all tags of a repository, in one buffer, and where in it those of each are.
+    let mut tag_labels = Vec::new();
+    let mut tags: Vec<(Range<usize>, &Tag)> = Vec::new();
     let runs = previous.map(|page| runs(&page.selection, selection));
     for (index, entry) in selection.repositories().enumerate() {
         if renderer.takes_over(runs.as_ref().map_or_else(Run::default, |runs| runs[index])) {
@@ -63,16 +66,18 @@ pub fn render(inventory: &Inventory, selection: &Selection, previous: Option<&So
         label(&mut labels, "organization", &entry.repository.organization);
         label(&mut labels, "repository", &entry.repository.name);
         tags.clear();
-        tags.extend(selection.tags(entry).map(|tag| {
-            let mut labels = labels.clone();
-            label(&mut labels, "tag", &tag.name);
-            (labels, tag)
-        }));
+        tag_labels.clear();
+        for tag in selection.tags(entry) {
+            let start = tag_labels.len();
+            tag_labels.extend_from_slice(&labels);
+            label(&mut tag_labels, "tag", &tag.name);
+            tags.push((start..tag_labels.len(), tag));
+        }
         renderer.append_repository(&labels, |family, text| match family.rows {
             Rows::Repository(value) => series(text, family, &labels, value(entry)),
             Rows::Tag(value) => {
                 for (labels, tag) in &tags {
-                    series(text, family, labels, value(tag));
+                    series(text, family, &tag_labels[labels.clone()], value(tag));
                 }
             }
             Rows::Source(_) | Rows::Organization(_) | Rows::Shared(_) => {}

@@ -45,6 +45,7 @@ fn is_shared(a: &Entry, b: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::families::FAMILIES;
     use super::super::limit::select;
     use super::super::page::Page;
     use super::super::source_page::{SourcePage, render};
@@ -116,6 +117,21 @@ mod tests {
                 );
                 previous = taken_over;
             }
+        }
+    }
+
+    #[test]
+    fn an_equal_inventory_makes_no_piece_anew_even_if_it_shares_nothing() {
+        let all = || (0..5000).map(|n| entry(n * 10)).collect::<Vec<Entry>>();
+        let kept = all();
+        let previous = page(&kept, None, None);
+        for entries in [kept, all()] {
+            let next = page(&entries, None, Some(&previous));
+            let families = 0..FAMILIES.len();
+            let pieces = |of: &SourcePage| families.clone().flat_map(|f| of.family(f).to_vec()).collect();
+            let (before, after): (Vec<_>, Vec<_>) = (pieces(&previous), pieces(&next));
+            assert!(before.len() > 20 && before.len() == after.len());
+            assert!(before.iter().zip(&after).all(|(before, after)| Arc::ptr_eq(before, after)));
         }
     }
 

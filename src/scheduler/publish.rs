@@ -26,8 +26,12 @@ impl Source {
     /// Publishes what is known and not too old.
     pub(super) fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
-            let inventory = Arc::new(self.build());
-            let before = std::mem::replace(&mut self.inventory, inventory);
+            let before = Arc::clone(&self.inventory);
+            let inventory = self.build();
+            // By what is still the same one, readers know that they have nothing to do.
+            if inventory != *before {
+                self.inventory = Arc::new(inventory);
+            }
             self.expiry = self.next_expiry();
             let source = self.config.name.as_str();
             if before.repositories.is_some() && self.inventory.repositories.is_none() {

@@ -98,6 +98,8 @@ impl Site {
         mut response: Response<Body>,
     ) -> Response<Body> {
         set(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
+        // Every answer is about this moment.
+        set(&mut response, CACHE_CONTROL, "no-store");
         let length = hyper::body::Body::size_hint(response.body()).lower();
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
         if request.method() == Method::HEAD {
@@ -148,7 +150,6 @@ impl Site {
         set(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
         set(&mut response, CONTENT_SECURITY_POLICY, &landing::POLICY);
         set(&mut response, REFERRER_POLICY, "no-referrer");
-        set(&mut response, CACHE_CONTROL, "no-store");
         response
     }
 
@@ -156,7 +157,6 @@ impl Site {
         let mut response = Response::new(Frames::from(self.status().json()).into());
         set(&mut response, CONTENT_TYPE, "application/json");
         set(&mut response, REFERRER_POLICY, "no-referrer");
-        set(&mut response, CACHE_CONTROL, "no-store");
         response
     }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::program::{Program, text, tools, until};
-use crate::prometheus::Prometheus;
+use crate::prometheus::Database;
 use crate::readme::{all, families};
 
 const NAMES: [&str; 3] = ["exporter", "overview", "repository"];
@@ -151,7 +151,7 @@ fn expressions(name: &str, dashboard: &Value, chosen: &[(&str, &str)]) -> BTreeM
 async fn a_prometheus_that_scraped_the_demo_answers_every_expression() {
     let exporter = Program::start(&["demo"]).await;
     let rules = ["deploy/prometheus/recording.yml", "deploy/prometheus/alerts.yml"];
-    let prometheus = Prometheus::with_rules(exporter.address, &rules).await;
+    let prometheus = Database::prometheus(exporter.address, &rules).await;
     let any = [("source", ".*"), ("organization", ".*"), ("instance", ".*")];
     let swr = [("source", "swr-demo"), ("organization", "platform"), ("repository", "team/app")];
     let ncr = [("source", "ncr-demo"), ("organization", "acme-live"), ("repository", "web")];

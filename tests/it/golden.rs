@@ -2,9 +2,7 @@
 //! `promtool` has nothing to say about them.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use container_registry_exporter::simulator::{
     Image, ImageTag, Platform, Registry, Repository, Simulator, Tag, World,
@@ -12,6 +10,7 @@ use container_registry_exporter::simulator::{
 use expect_test::{ExpectFile, expect_file};
 use serde_json::{Value, json};
 
+use super::program::promtool_check_metrics;
 use super::support::{Exporter, ncr, simulator, swr};
 
 /// 2^53 + 1, the first whole number that a double cannot hold.
@@ -42,7 +41,7 @@ fn platform(architecture: &str, latest_pulled_milliseconds: Option<i64>) -> Plat
 }
 
 /// Everything odd that the documents allow, and a little more.
-fn swr_world() -> World {
+pub fn swr_world() -> World {
     let mut world = World::empty();
     let mut app = Repository::new("group", "team/app");
     (app.public, app.downloads, app.shared_by_me) = (true, 12, true);
@@ -95,7 +94,8 @@ fn swr_world() -> World {
     world
 }
 
-fn ncr_world() -> World {
+/// The same of NCR.
+pub fn ncr_world() -> World {
     let mut world = World::empty();
     let mut v1 = ImageTag::new("v1", NO_DOUBLE);
     v1.platforms = vec![
@@ -135,24 +135,7 @@ async fn check(config: &str, simulator: &Simulator, file: ExpectFile) {
     }
     file.assert_eq(&page);
     assert!(exporter.poll().await);
-    assert_eq!(promtool(exporter.page().as_bytes()), "");
-}
-
-/// What `promtool check metrics` says about a page.
-fn promtool(page: &[u8]) -> String {
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool must be there: apt-get install prometheus");
-    promtool.stdin.take().unwrap().write_all(page).unwrap();
-    let output = promtool.wait_with_output().unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() || !said.is_empty());
-    said
+    assert_eq!(promtool_check_metrics(exporter.page().as_bytes()).await, "");
 }
 
 #[tokio::test]
@@ -199,14 +182,14 @@ async fn both_clouds_with_a_limit() {
     check(&config, &simulator, expect_file!["../golden/limit.prom"]).await;
 }
 
-#[test]
-fn promtool_is_silent_about_every_golden_page() {
+#[tokio::test]
+async fn promtool_is_silent_about_every_golden_page() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let pages: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(pages.len(), 5);
     for page in pages {
-        assert_eq!(promtool(&fs::read(&page).unwrap()), "", "{}", page.display());
+        assert_eq!(promtool_check_metrics(&fs::read(&page).unwrap()).await, "", "{}", page.display());
     }
     // It is really asked.
-    assert_ne!(promtool(b"# TYPE some_total gauge\nsome_total 1\n"), "");
+    assert_ne!(promtool_check_metrics(b"# TYPE some_total gauge\nsome_total 1\n").await, "");
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::float_cmp, reason = "the metrics compared are whole numbers")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod acceptance;
 mod check_live;
 mod config;
 mod credentials;

@@ -234,7 +234,7 @@ pub fn ncr(simulator: &Simulator) -> String {
     )
 }
 
-/// Debian's program of that name; its absence fails the test and says what to do.
+/// A program of Debian by its name; its absence fails the test and says what to do.
 pub fn tool(name: &str) -> Command {
     let found = ["/usr/bin", "/usr/local/bin"].map(|directory| Path::new(directory).join(name));
     let on_path = std::env::var_os("PATH").unwrap_or_default();
@@ -250,6 +250,15 @@ pub fn tool(name: &str) -> Command {
 pub fn tools() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("tools")
+}
+
+/// Python with the packages that the tests need; its absence fails the test and says what to do.
+pub fn python() -> Command {
+    let path = tools().join("python/bin/python");
+    assert!(path.is_file(), "{} is missing; tests/tools makes it", path.display());
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
 }
 
 /// What promtool says about a page; silence is good.

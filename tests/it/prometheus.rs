@@ -1,65 +1,89 @@
-//! A real Prometheus that scrapes the real binary whose sources are simulated.
+//! A real Prometheus and a real `VictoriaMetrics` that scrape the real binary whose sources are simulated.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Stdio;
 
 use container_registry_exporter::simulator::{Image, ImageTag, Registry, Repository, Simulator, Tag, World};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
+use crate::golden::swr_world;
 use crate::program::{Files, Program, get, ncr, swr, text, tool, try_get, until};
 
-/// A running Prometheus.
-pub struct Prometheus {
+/// A running Prometheus, or what answers the same questions.
+pub struct Database {
     address: SocketAddr,
     _process: Child,
     _data: TempDir,
 }
 
-impl Prometheus {
-    /// Starts Prometheus and waits until it answers. It does not tell which port it got, so it is given one that was
-    /// free just before, and another one if somebody was faster.
-    pub async fn scraping(exporter: SocketAddr) -> Self {
-        Self::with_rules(exporter, &[]).await
+impl Database {
+    /// A Prometheus with these rule files, whose rules are evaluated every second, whatever the files say.
+    pub async fn prometheus(exporter: SocketAddr, rules: &[&str]) -> Self {
+        Self::scraping(exporter, "/-/ready", |data, address| {
+            let config = data.join("with_rules.yml");
+            let mut text = fs::read_to_string(data.join("prometheus.yml")).unwrap();
+            text.push_str("rule_files: [\"*.rules\"]\n");
+            // VictoriaMetrics does not know this key.
+            fs::write(&config, text.replace("global: {", "global: { evaluation_interval: 1s,")).unwrap();
+            for (number, file) in rules.iter().enumerate() {
+                let rules = fs::read_to_string(file).unwrap().replace("interval: 2m", "interval: 1s");
+                fs::write(data.join(format!("{number}.rules")), rules).unwrap();
+            }
+            let mut prometheus = tool("prometheus");
+            prometheus.arg(format!("--config.file={}", config.display()));
+            prometheus.arg(format!("--storage.tsdb.path={}", data.join("data").display()));
+            prometheus.arg(format!("--web.listen-address={address}"));
+            prometheus
+        })
+        .await
     }
 
-    /// As [`Prometheus::scraping`], with rules that are evaluated every second, whatever their files say.
-    pub async fn with_rules(exporter: SocketAddr, rules: &[&str]) -> Self {
+    async fn victoria_metrics(exporter: SocketAddr) -> Self {
+        Self::scraping(exporter, "/health", |data, address| {
+            let mut victoria = tool("victoria-metrics");
+            victoria.arg(format!("-promscrape.config={}", data.join("prometheus.yml").display()));
+            victoria.arg(format!("-storageDataPath={}", data.join("data").display()));
+            victoria.arg(format!("-httpListenAddr={address}"));
+            // What is newer than that it does not tell.
+            victoria.arg("-search.latencyOffset=1s");
+            victoria
+        })
+        .await
+    }
+
+    /// Starts one and waits until it answers. It does not tell which port it got, so it is given one that was free just
+    /// before, and another one if somebody was faster.
+    async fn scraping(
+        exporter: SocketAddr,
+        ready: &str,
+        program: impl Fn(&Path, SocketAddr) -> Command,
+    ) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let config = data.path().join("prometheus.yml");
         let text = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [\"*.rules\"]\n\
-             scrape_configs:\n  - job_name: registry\n    static_configs: [{{ targets: [\"{exporter}\"] }}]\n"
+            "global: {{ scrape_interval: 1s }}\nscrape_configs:\n  - job_name: registry\n    \
+             static_configs: [{{ targets: [\"{exporter}\"] }}]\n"
         );
-        fs::write(&config, text).unwrap();
-        for (number, file) in rules.iter().enumerate() {
-            let rules = fs::read_to_string(file).unwrap();
-            let rules = rules.replace("interval: 2m", "interval: 1s");
-            fs::write(data.path().join(format!("{number}.rules")), rules).unwrap();
-        }
+        fs::write(data.path().join("prometheus.yml"), text).unwrap();
         for _ in 0..5 {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut process = tool("prometheus")
-                .arg(format!("--config.file={}", config.display()))
-                .arg(format!("--storage.tsdb.path={}", data.path().join("data").display()))
-                .arg(format!("--web.listen-address={address}"))
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            let ready = until("Prometheus", async || {
+            let mut process =
+                program(data.path(), address).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let ready = until("an answer of the database", async || {
                 if process.try_wait().unwrap().is_some() {
                     return Some(false);
                 }
-                let answer = try_get(address, "/-/ready", "").await.ok()?;
+                let answer = try_get(address, ready, "").await.ok()?;
                 (answer.status == 200).then_some(true)
             });
             if ready.await {
                 return Self { address, _process: process, _data: data };
             }
         }
-        panic!("Prometheus ends at once; run it by hand to see why");
+        panic!("it ends at once; run it by hand to see why");
     }
 
     /// The data of an answer of its HTTP API.
@@ -97,7 +121,7 @@ async fn prometheus_sees_what_the_registries_hold_until_it_is_deleted() {
     let poll = "[poll]\ninterval = \"1s\"\nrequests_per_second = 0\n";
     let files = Files::with_config(&format!("{poll}{}{}", swr(&simulator, ""), ncr(&simulator)));
     let mut exporter = Program::start(&[&files.flag()]).await;
-    let prometheus = Prometheus::scraping(exporter.address).await;
+    let prometheus = Database::prometheus(exporter.address, &[]).await;
 
     prometheus.becomes("up", &["1"]).await;
     prometheus.becomes("container_registry_up", &["1", "1"]).await;
@@ -121,4 +145,20 @@ async fn prometheus_sees_what_the_registries_hold_until_it_is_deleted() {
 
     assert_eq!(exporter.stop("TERM").await.code(), Some(0));
     prometheus.becomes("up", &["0"]).await;
+}
+
+#[tokio::test]
+async fn victoriametrics_sees_what_the_registries_hold() {
+    let simulator = Simulator::start(swr_world()).await.unwrap();
+    let files = Files::with_config(&swr(&simulator, "tags = { newest = \"all\", info = true }"));
+    let exporter = Program::start(&[&files.flag()]).await;
+    let victoria = Database::victoria_metrics(exporter.address).await;
+
+    victoria.becomes("up", &["1"]).await;
+    victoria.becomes("container_registry_repository_downloads{repository=\"team/app\"}", &["12"]).await;
+    // Every sample that was served was taken in, labels of all kinds of characters included.
+    let page = exporter.get("/metrics").await;
+    let samples = page.lines().filter(|line| !line.starts_with('#')).count().to_string();
+    victoria.becomes("scrape_samples_scraped", &[&samples]).await;
+    victoria.becomes("count(container_registry_tag_size_bytes{tag=~\"тег\\n.*\"})", &["1"]).await;
 }

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use crate::program::{Program, text, tool, until};
-use crate::prometheus::Prometheus;
+use crate::prometheus::Database;
 use crate::readme::{all, families};
 
 const RECORDING: &str = "deploy/prometheus/recording.yml";
@@ -103,7 +103,7 @@ fn rules_name_only_metrics_thresholds_and_windows_that_there_are() {
 #[tokio::test]
 async fn a_prometheus_that_scrapes_the_demo_evaluates_every_rule() {
     let exporter = Program::start(&["demo"]).await;
-    let prometheus = Prometheus::with_rules(exporter.address, &[RECORDING, ALERTS]).await;
+    let prometheus = Database::prometheus(exporter.address, &[RECORDING, ALERTS]).await;
     until("the expired share to be an alert, and every rule to be evaluated", async || {
         let firing = "ALERTS{alertname=\"ContainerRegistryShareExpired\", alertstate=\"firing\"}";
         let rules = rules(&prometheus).await;
@@ -122,7 +122,7 @@ async fn a_prometheus_that_scrapes_the_demo_evaluates_every_rule() {
     }
 }
 
-async fn rules(prometheus: &Prometheus) -> Vec<Value> {
+async fn rules(prometheus: &Database) -> Vec<Value> {
     let data = prometheus.api("rules").await;
     let groups = data["groups"].as_array().unwrap().iter();
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()

@@ -218,6 +218,24 @@ fn account(repositories: &[&'static str]) -> Account {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_that_finds_nothing_new_leaves_the_inventory_the_same_one() {
+    let mut account = Account { repositories: vec!["a", "b"], ..Account::default() };
+    let updated = Timestamp::from_milliseconds(1_700_000_000_000).unwrap();
+    account.updated = [("a", updated), ("b", updated)].into();
+    let running = start(account);
+    pass(1).await;
+    assert_eq!((running.repositories().as_str(), running.shared()), ("a+ b+", Some(2)));
+    let inventory = || Arc::clone(&running.state.borrow().inventory);
+    let first = inventory();
+    pass(60).await;
+    assert_eq!(running.metric("polls_total", &[("collector", "tags")]), 2.0);
+    assert!(Arc::ptr_eq(&inventory(), &first));
+    running.edit(|account| account.repositories.push("c"));
+    pass(60).await;
+    assert!(!Arc::ptr_eq(&inventory(), &first));
+}
+
+#[tokio::test(start_paused = true)]
 async fn polls_at_once_and_then_every_interval() {
     let source = start(account(&["a"]));
     pass(121).await;

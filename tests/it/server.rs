@@ -289,6 +289,20 @@ async fn a_source_that_is_gone_leaves_the_page() {
 }
 
 #[tokio::test]
+async fn what_is_published_again_unchanged_is_not_rendered_again() {
+    let fixture = serve(Instant::now()).await;
+    fixture.publish("a", sample("a", 3, 2)).await;
+    fixture.publish("b", empty("b")).await;
+    let page = |source| fixture.pages.source(&name(source)).unwrap();
+    let before = page("a");
+    let again = SourceState::clone(&fixture.states[&name("a")].borrow());
+    fixture.states[&name("a")].send_replace(Arc::new(again));
+    // What was published before it is seen before it, or at the same time.
+    fixture.publish("b", sample("b", 1, 1)).await;
+    assert!(Arc::ptr_eq(&page("a"), &before));
+}
+
+#[tokio::test]
 async fn a_changed_limit_takes_effect_without_a_poll() {
     let fixture = serve(Instant::now()).await;
     fixture.publish("a", sample("a", 3, 2)).await;

@@ -10,6 +10,7 @@ use container_registry_exporter::inventory::{
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 /// What a source called `name` is.
 pub fn info(name: &str) -> Arc<SourceInfo> {
@@ -168,11 +169,37 @@ fn shared() -> impl Strategy<Value = SharedRepository> {
     })
 }
 
+/// What readers of text stumble over: ends of lines and of texts, escapes, marks without a letter, directions, and
+/// what no character is.
+const HOSTILE: [&str; 20] = [
+    "\"",
+    "\\",
+    "\n",
+    "\\n",
+    "\r",
+    "\r\n",
+    "\0",
+    "\t",
+    "\u{b}",
+    "\u{1b}[31m",
+    "\u{7f}",
+    "\u{85}",
+    "\u{301}",
+    "\u{200d}",
+    "\u{202e}",
+    "\u{2028}",
+    "\u{feff}",
+    "\u{ffff}",
+    "\u{10ffff}",
+    " # {} 1 2",
+];
+
 fn text() -> impl Strategy<Value = Box<str>> {
     prop_oneof![
         4 => "[a-b]{1,2}",
         2 => vec(any::<char>(), 0..5).prop_map(String::from_iter),
         1 => r#"["\\\n{},= ]{0,4}"#,
+        2 => vec(select(&HOSTILE[..]), 0..5).prop_map(String::from_iter),
         1 => (1018..1026_usize, "[é…]{0,2}").prop_map(|(length, end)| "x".repeat(length) + &end),
     ]
     .prop_map(String::into_boxed_str)

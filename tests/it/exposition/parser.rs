@@ -27,6 +27,8 @@ pub fn parse(page: &str) -> BTreeMap<(String, Labels), String> {
             let (name, labels, value) = sample(line);
             let of_family = name.strip_prefix(family).is_some_and(|suffix| match kind {
                 "histogram" => matches!(suffix, "_bucket" | "_sum" | "_count"),
+                // OpenMetrics names the family without it.
+                "counter" => matches!(suffix, "" | "_total"),
                 _ => suffix.is_empty(),
             });
             assert!(of_family, "{name} under {family}");
