@@ -128,3 +128,16 @@ async fn every_flag_and_variable_of_the_exporter_that_deploy_names_exists() {
     }
     assert!(found >= 5, "{found}");
 }
+
+#[test]
+fn everything_deploys_this_version() {
+    for (file, pattern) in [
+        ("helm/container-registry-exporter/Chart.yaml", r"appVersion: (\S+)"),
+        ("kubernetes/exporter/kustomization.yaml", r"newTag: (\S+)"),
+        ("kubernetes/sidecar/kustomization.yaml", r"newTag: (\S+)"),
+        ("compose/compose.yaml", r"image: container-registry-exporter:(\S+)"),
+    ] {
+        let text = fs::read_to_string(Path::new("deploy").join(file)).unwrap();
+        assert_eq!(all(pattern, &text), BTreeSet::from([env!("CARGO_PKG_VERSION").to_owned()]), "{file}");
+    }
+}

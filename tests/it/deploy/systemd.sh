@@ -11,7 +11,7 @@ umount --recursive /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 # systemd mounts the keys in a namespace and expects to see them in its own.
 mount --make-rshared /
-# What is written goes nowhere else.
+# What is written goes nowhere else; the directory that this may make stays, empty.
 mkdir -p "/etc/$name"
 for directory in /run /var/lib /etc/systemd/system "/etc/$name" /usr/local/bin; do
   mount -t tmpfs -o mode=755 none "$directory"
