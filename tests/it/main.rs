@@ -8,6 +8,7 @@ mod check_live;
 mod config;
 mod credentials;
 mod dashboards;
+mod deploy;
 mod exposition;
 mod faults;
 mod fuzz;
