@@ -18,8 +18,8 @@ const REPOSITORIES: u32 = 4340;
 const LATENCY: Duration = Duration::from_millis(50);
 /// Scrapes at rest and meanwhile, and the pause after each.
 const IDLE: usize = 1000;
-const BUSY: usize = 6500;
-const PAUSE: Duration = Duration::from_millis(7);
+const BUSY: usize = 5200;
+const PAUSE: Duration = Duration::from_millis(16);
 const POLLS: f64 = 20.0;
 
 pub fn measure(figures: &mut Figures) -> Result<()> {
@@ -39,12 +39,12 @@ fn measure_with(figures: &mut Figures, sources: u32) -> Result<()> {
     }
     drop(exporter);
 
-    let exporter = start(&mut cloud, sources, "interval = \"2s\"\ntimeout = \"1900ms\"")?;
+    let exporter = start(&mut cloud, sources, "interval = \"4s\"\ntimeout = \"3900ms\"")?;
     let (mut round, mut changed) = (0, Instant::now());
     for (encoding, mut idle) in idle {
         let before = done(&exporter)?;
         let mut busy = scrape(&exporter, encoding, BUSY, || {
-            if changed.elapsed() >= Duration::from_secs(2) {
+            if changed.elapsed() >= Duration::from_secs(4) {
                 (round, changed) = (round + 1, Instant::now());
                 cloud.scatter(round)?;
             }

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use super::http::Client;
 
 /// The release binary.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_container-registry-exporter");
+const BINARY: &str = env!("CARGO_BIN_EXE_container-registry-exporter");
 /// Nothing that is waited for takes longer.
 const TIMEOUT: Duration = Duration::from_mins(2);
 

@@ -1,11 +1,11 @@
-//! From the start of the process to its first answer, and the size of the program.
+//! From the start of the process to its first answer.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::Figures;
-use super::exporter::{BINARY, Exporter};
+use super::exporter::Exporter;
 
 const STARTS: usize = 21;
 
@@ -32,9 +32,6 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
     }
     println!("  the slowest of {STARTS} starts took {:.1} ms", super::quantile(&mut times, 1.0));
     figures.at_most(50.0, "start to first answer, ms (median)", super::quantile(&mut times, 0.5));
-    #[expect(clippy::cast_precision_loss, reason = "some megabytes")]
-    let size = std::fs::metadata(BINARY)?.len() as f64 / 1e6;
-    figures.at_most(8.0, "size of the program, MB", size);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The exporter's own metrics as the last piece of the page.
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
@@ -15,6 +15,8 @@ use crate::telemetry::self_metrics::SelfMetrics;
 /// How long encoded metrics are handed out: gathering and encoding those of ten sources costs more than the rest
 /// of a scrape of 100,000 series.
 const MAX_AGE: Duration = Duration::from_secs(1);
+/// From this age on they are gathered anew beside the scrapes: those that come often never wait for it.
+const RENEWAL_AGE: Duration = Duration::from_millis(500);
 
 /// The exporter's own metrics, encoded when asked for and kept for up to a second.
 pub struct Live {
@@ -27,6 +29,8 @@ struct Kept {
     families: Vec<MetricFamily>,
     text: Option<Arc<Piece>>,
     open_metrics: Option<Arc<Piece>>,
+    /// Others are being gathered.
+    renewing: bool,
 }
 
 impl Live {
@@ -38,14 +42,13 @@ impl Live {
     /// The end of a page: the metrics as of `now` or up to a second before, and OpenMetrics' end mark. With
     /// `sources`, only families with a `source` label and of those only these sources' series.
     pub fn piece(&self, format: Format, sources: Option<&[SourceName]>, now: Instant) -> Arc<Piece> {
-        // Nobody panics while holding the lock, and if so the worst is an old figure.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         if kept.as_ref().is_none_or(|kept| now.saturating_duration_since(kept.gathered) >= MAX_AGE) {
             *kept = None;
         }
         let kept = kept.get_or_insert_with(|| {
             let families = self.metrics.gather();
-            Kept { gathered: now, families, text: None, open_metrics: None }
+            Kept { gathered: now, families, text: None, open_metrics: None, renewing: false }
         });
         if let Some(sources) = sources {
             return Arc::new(piece(&kept.families, format, Some(sources)));
@@ -55,6 +58,30 @@ impl Live {
             Format::OpenMetrics => &mut kept.open_metrics,
         };
         Arc::clone(encoded.get_or_insert_with(|| Arc::new(piece(&kept.families, format, None))))
+    }
+
+    /// Whether somebody should call [`Live::renew`]; says so once.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let mut kept = self.lock();
+        let Some(kept) = kept.as_mut() else { return false };
+        let old = now.saturating_duration_since(kept.gathered) >= RENEWAL_AGE;
+        old && !std::mem::replace(&mut kept.renewing, true)
+    }
+
+    /// Gathers and encodes anew what is kept, which is handed out meanwhile.
+    pub fn renew(&self, now: Instant) {
+        let families = self.metrics.gather();
+        let asked_for = self.lock().as_ref().map(|kept| [kept.text.is_some(), kept.open_metrics.is_some()]);
+        let [text, open_metrics] = asked_for.unwrap_or_default();
+        let encoded = |asked_for: bool, format| asked_for.then(|| Arc::new(piece(&families, format, None)));
+        let text = encoded(text, Format::Text);
+        let open_metrics = encoded(open_metrics, Format::OpenMetrics);
+        *self.lock() = Some(Kept { gathered: now, families, text, open_metrics, renewing: false });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        // Nobody panics while holding the lock, and if so the worst is an old figure.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -209,5 +236,23 @@ mod tests {
         metrics.http_request("landing", 200);
         assert_eq!(text(999), first);
         assert!(text(1000).contains("handler=\"landing\""));
+    }
+
+    #[test]
+    fn is_renewed_once_before_it_is_too_old_and_handed_out_meanwhile() {
+        let metrics = metrics();
+        let live = Live::new(metrics.clone());
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let first = live.piece(Format::Text, None, at(0));
+        metrics.http_request("landing", 200);
+        assert!(!live.is_due(at(499)));
+        assert!(live.is_due(at(500)));
+        assert!(!live.is_due(at(501)));
+        assert!(Arc::ptr_eq(&live.piece(Format::Text, None, at(502)), &first));
+        live.renew(at(503));
+        let renewed = live.piece(Format::Text, None, at(1002));
+        assert!(String::from_utf8(renewed.text.to_vec()).unwrap().contains("handler=\"landing\""));
+        assert!(live.is_due(at(1003)));
     }
 }

@@ -12,11 +12,11 @@ use crc32fast::Hasher;
 use flate2::{Compress, Compression, FlushCompress};
 
 /// No piece of a family that goes on is shorter: shorter ones compress worse and cost more to write.
-const MIN_BYTES: usize = 32 * 1024;
+const MIN_BYTES: usize = 64 * 1024;
 /// No piece is longer, but by one repository: the memory to build one in.
-const MAX_BYTES: usize = 128 * 1024;
+const MAX_BYTES: usize = 192 * 1024;
 /// After the shortest length, the mean length to the next cut.
-const MEAN_REST_BYTES: u64 = 32 * 1024;
+const MEAN_REST_BYTES: u64 = 64 * 1024;
 
 /// A stretch of the page, in both forms.
 #[derive(Clone, Debug)]

@@ -27,7 +27,7 @@ pub struct Site {
     sources: watch::Receiver<Sources>,
     pages: Arc<Pages>,
     metrics: SelfMetrics,
-    live: Live,
+    live: Arc<Live>,
     started: Instant,
     readiness: Readiness,
     reload: mpsc::Sender<ReloadRequest>,
@@ -46,7 +46,7 @@ impl Site {
         started: Instant,
         reload: mpsc::Sender<ReloadRequest>,
     ) -> Self {
-        let live = Live::new(metrics.clone());
+        let live = Arc::new(Live::new(metrics.clone()));
         let readiness = Readiness::new(started);
         Self { telemetry_path, sources, pages, metrics, live, started, readiness, reload }
     }
@@ -115,7 +115,12 @@ impl Site {
             Err(message) => return text(StatusCode::NOT_FOUND, message),
         };
         let format = Format::negotiate(&joined(request.headers(), ACCEPT));
-        let live = self.live.piece(format, wanted.as_deref(), Instant::now());
+        let now = Instant::now();
+        let live = self.live.piece(format, wanted.as_deref(), now);
+        if self.live.is_due(now) {
+            let live = Arc::clone(&self.live);
+            tokio::task::spawn_blocking(move || live.renew(Instant::now()));
+        }
         let page = match &wanted {
             Some(sources) => Arc::new(self.pages.of(sources)),
             None => self.pages.whole(),
