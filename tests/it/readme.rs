@@ -1,7 +1,8 @@
-//! The README names what there is, and nothing else.
+//! The README and the pages it leads to name what there is, and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use container_registry_exporter::exposition::families::FAMILIES;
@@ -13,6 +14,40 @@ use crate::server::serve;
 
 fn readme() -> String {
     fs::read_to_string("README.md").unwrap()
+}
+
+/// The pages for users: path and text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let others = ["README.md", "benches/README.md", "deploy/README.md", "deploy/prometheus/runbooks.md"];
+    let paths = docs.chain(others.map(PathBuf::from));
+    paths.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The anchor of a heading, as GitHub makes it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
+    let mut links = 0;
+    for (page, text) in pages() {
+        for link in all(r"\]\(([^)]+)\)", &text).iter().filter(|link| !link.starts_with("http")) {
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            if !heading.is_empty() {
+                let text = fs::read_to_string(target).unwrap();
+                let headings = all("(?m)^#+ (.+)$", &text);
+                assert!(headings.iter().any(|h| anchor(h) == heading), "{}: {link}", page.display());
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 40, "{links}");
 }
 
 /// All that a regular expression's first group finds.
@@ -45,8 +80,10 @@ fn the_metrics_table_is_complete_and_names_nothing_else() {
     let families = families();
     let rows = all(r"(?m)^\| `(container_registry_[a-z_]+)` \|", &readme());
     assert_eq!(rows, families);
-    for name in all(r"\b(container_registry_[a-z_]+)", &readme()) {
-        assert!(families.contains(&name), "{name}");
+    for page in ["README.md", "docs/http.md", "docs/polling.md", "docs/configuration.md"] {
+        for name in all(r"\b(container_registry_[a-z_]+)", &fs::read_to_string(page).unwrap()) {
+            assert!(families.contains(&name), "{page}: {name}");
+        }
     }
 }
 
@@ -67,7 +104,7 @@ fn every_key_of_the_example_is_explained() {
     let example = fs::read_to_string("config.example.toml").unwrap();
     let keys = all(r"(?:^|\n#?|[{,] )([a-z_]+) = ", &example);
     assert!(keys.len() > 40, "{keys:?}");
-    let text = readme();
+    let text = fs::read_to_string("docs/configuration.md").unwrap() + &readme();
     for key in keys {
         assert!(text.contains(&format!("`{key}`")), "{key}");
     }
@@ -95,7 +132,7 @@ async fn every_field_of_the_status_is_explained() {
     let status = fixture.get("/status.json").await;
     let mut fields = fields(&serde_json::from_slice(&status.body).unwrap(), "");
     fields.insert("sources[].collectors[].failure".to_owned());
-    let text = readme();
+    let text = fs::read_to_string("docs/http.md").unwrap();
     let table = text.split("| Field |").nth(1).unwrap().split("\n\n").next().unwrap();
     let names: Vec<_> = table.lines().skip(2).filter_map(|row| row.split('|').nth(1)).collect();
     assert_eq!(all("`([^`]+)`", &names.concat()), fields);
