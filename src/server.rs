@@ -30,8 +30,8 @@ pub use web_config::WebConfigFile;
 
 /// Pause after an accept that failed for a reason that nothing here can cure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// Answers under way may end in this time after the stop signal: a second less than the process has for it all.
-const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// Answers under way may end in this time after the stop signal: two seconds less than the process has for it all.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -100,7 +100,7 @@ impl Server {
         self.listeners.iter().filter_map(Listener::address).collect()
     }
 
-    /// Serves `site` until `stop` is cancelled, and then until the answers under way are out, 4 s at most.
+    /// Serves `site` until `stop` is cancelled, and then until the answers under way are out, 3 s at most.
     pub async fn run(self, site: Arc<Site>, stop: CancellationToken) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Places::new(descriptor_limit()));

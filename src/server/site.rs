@@ -1,7 +1,7 @@
 //! The routes: what is answered to which request.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
@@ -9,6 +9,8 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::body::Body;
 use super::landing;
@@ -20,6 +22,9 @@ use crate::exposition::negotiate::{Format, accepts_gzip};
 use crate::exposition::page::{Frames, Pages};
 use crate::inventory::SourceName;
 use crate::telemetry::self_metrics::SelfMetrics;
+
+/// The answer to the scrape that finds the exporter's own figures due goes out before they are gathered.
+const RENEWAL_DELAY: Duration = Duration::from_millis(10);
 
 /// All that the server shows.
 pub struct Site {
@@ -119,7 +124,10 @@ impl Site {
         let live = self.live.piece(format, wanted.as_deref(), now);
         if self.live.is_due(now) {
             let live = Arc::clone(&self.live);
-            tokio::task::spawn_blocking(move || live.renew(Instant::now()));
+            tokio::spawn(async move {
+                sleep(RENEWAL_DELAY).await;
+                spawn_blocking(move || live.renew(Instant::now())).await
+            });
         }
         let page = match &wanted {
             Some(sources) => Arc::new(self.pages.of(sources)),
