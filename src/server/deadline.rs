@@ -13,8 +13,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 /// times between scrapes, lest the end and the next request meet.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// The end of a connection's time, which each request moves. Of several answers under way, as in HTTP/2, the oldest
-/// counts: more requests do not help a reader that hangs.
+/// The end of a connection's time, which each request moves.
 pub(super) struct Deadline(Arc<Mutex<State>>);
 
 struct State {

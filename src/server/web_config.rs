@@ -61,10 +61,13 @@ impl WebConfig {
         let root = Section::root(&tree, &problems, SECTIONS);
         let mut warnings = Vec::new();
         let http = root.section("http_server_config", &["http2", "headers"]);
-        let http2 = http.flag("http2", true);
+        // The official exporters speak HTTP/2 unless told not to; who asks for it is told that nobody gets it.
+        if http.flag("http2", false) {
+            warnings.push("http_server_config.http2 is of no effect, HTTP/1.1 alone is served".to_owned());
+        }
         let tls = root.section("tls_server_config", tls::KEYS);
         let config = Self {
-            tls: tls::read(&tls, http2, directory, files, &mut warnings),
+            tls: tls::read(&tls, directory, files, &mut warnings),
             headers: headers::read(&http.open("headers")),
             users: Users::read(&root.open("basic_auth_users")),
             rate_limit: RateLimit::read(&root.section("rate_limit", &["interval", "burst"]), Instant::now()),

@@ -1,6 +1,5 @@
 //! The web configuration: what loads, what is refused, and what real clients then meet.
 
-mod http2;
 mod reload;
 mod systemd;
 mod tls;

@@ -44,7 +44,6 @@ const CURVES: [(&str, NamedGroup); 3] = [
 /// is wrong, which is noted in the section then.
 pub(super) fn read(
     section: &Section<'_>,
-    http2: bool,
     directory: &Path,
     files: &mut Files,
     warnings: &mut Vec<String>,
@@ -93,8 +92,7 @@ pub(super) fn read(
         })
         .ok()?;
     config.ignore_client_order = prefer_server;
-    config.alpn_protocols =
-        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Some(Arc::new(config))
 }
 

@@ -1,13 +1,14 @@
 //! Handshakes with curl.
 
+use std::fs;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Protected, pem, tls};
-use crate::program::PATIENCE;
+use super::{Protected, https, pem, tls};
+use crate::program::{Files, PATIENCE, Program};
 
 /// Whether clients get an answer: one without a certificate, a stranger, one that the authority vouches for.
 async fn admitted(more: &str) -> [bool; 3] {
@@ -110,23 +111,28 @@ async fn suites_and_curves_are_those_of_the_file() {
 }
 
 #[tokio::test]
-async fn http_2_is_spoken_unless_it_is_off_or_the_client_cannot() {
-    let site = Protected::new(&tls("")).await;
-    assert_eq!(site.https("/metrics", &[]).await.version, "HTTP/2");
-    assert_eq!(site.https("/metrics", &["--http1.1"]).await.version, "HTTP/1.1");
-    assert_eq!(site.https("/metrics", &["--no-alpn"]).await.version, "HTTP/1.1");
-    let off = Protected::new(&tls("http_server_config: {http2: false}\n")).await;
-    assert_eq!(off.https("/metrics", &[]).await.version, "HTTP/1.1");
+async fn http_1_1_alone_is_spoken_whatever_client_and_file_ask_for() {
+    for more in ["", "http_server_config: {http2: true}\n", "http_server_config: {http2: false}\n"] {
+        let site = Protected::new(&tls(more)).await;
+        for arguments in [&["--http2"][..], &["--http1.1"], &["--no-alpn"]] {
+            let answer = site.https("/-/healthy", arguments).await;
+            assert_eq!((answer.version.as_str(), answer.status), ("HTTP/1.1", 200), "{more}{arguments:?}");
+        }
+    }
 }
 
 #[tokio::test]
-async fn pages_are_the_same_over_both_versions() {
-    let site = Protected::new(&tls("")).await;
-    for path in ["/nothing", "/-/ready", "/-/healthy"] {
-        let (new, old) = (site.https(path, &[]).await, site.https(path, &["--http1.1"]).await);
-        assert_eq!((new.status, new.body), (old.status, old.body), "{path}");
-        let head = site.https(path, &["--head"]).await;
-        assert_eq!((head.status, head.body.as_str()), (old.status, ""), "{path}");
+async fn who_asks_for_http_2_is_told_once_that_nobody_gets_it() {
+    for (setting, told) in [("{http2: true}", 1), ("{http2: yes}", 1), ("{http2: false}", 0), ("{}", 0)] {
+        let files = Files::with_config("");
+        let path = files.path("web.yml");
+        fs::write(&path, tls(&format!("http_server_config: {setting}\n"))).unwrap();
+        let program = Program::start(&["demo", &format!("--web.config.file={}", path.display())]).await;
+        // A re-read of what has not changed repeats nothing.
+        let arguments = ["--request", "POST"];
+        assert_eq!(https(program.address, "/-/reload", &arguments).await.status, 200);
+        let lines = program.log().into_iter().filter(|line| line.contains("HTTP/1.1 alone is served"));
+        assert_eq!(lines.count(), told, "{setting}");
     }
 }
 
