@@ -15,6 +15,7 @@ mod layers;
 mod poll;
 pub mod problem;
 pub mod secret;
+pub mod tls;
 mod validate;
 mod value;
 
@@ -30,6 +31,7 @@ use crate::inventory::{Center, SourceName};
 pub use key_service::{KeyService, Metadata, Oidc};
 pub use problem::{ConfigError, Problem};
 pub use secret::Secret;
+pub use tls::TlsFiles;
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -292,10 +294,8 @@ impl Filter {
 /// How to connect to a source's addresses, that of IAM included.
 #[derive(Clone, Default, PartialEq)]
 pub struct ConnectionConfig {
-    /// PEM file with the authorities to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// PEM files of a client certificate and its key.
-    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Certificates and keys.
+    pub tls: TlsFiles,
     /// Proxy; `None` = as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for loopback addresses. May hold
     /// a user and a password, which is why `Debug` leaves it out.
     pub proxy_url: Option<Url>,
@@ -304,8 +304,7 @@ pub struct ConnectionConfig {
 impl fmt::Debug for ConnectionConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionConfig")
-            .field("ca_file", &self.ca_file)
-            .field("client_certificate", &self.client_certificate)
+            .field("tls", &self.tls)
             .field("proxy_host", &self.proxy_url.as_ref().and_then(Url::host_str))
             .finish()
     }

@@ -1,12 +1,12 @@
 //! How to reach an API: certificates, proxies, redirects.
 
 use std::error::Error as _;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
+use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use super::error::Cause;
@@ -20,7 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Redirects are not followed: they would carry the vendors' own credential headers to another host. Loopback
 /// addresses use no proxy and, where all are plain HTTP, need no certificate authorities.
 ///
-/// Errors: a file cannot be read or does not hold what it should.
+/// Errors: the TLS library does not take what the files hold, or the system has no authorities and none are given.
 pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Client> {
     let mut builder = builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(Duration::from_secs(90));
     if endpoints.iter().all(|url| is_loopback(url)) {
@@ -33,19 +33,13 @@ pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Clien
         let proxy = Proxy::all(proxy.clone()).map_err(io::Error::other)?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1")));
     }
-    if let Some(path) = &config.ca_file {
-        let certificates =
-            Certificate::from_pem_bundle(&read(path)?).map_err(|e| named(path, &io::Error::other(e)))?;
-        if certificates.is_empty() {
-            return Err(named(path, &io::Error::other("there is no certificate in PEM form in it")));
-        }
+    if let Some(file) = &config.tls.authorities {
+        let certificates = Certificate::from_pem_bundle(file.content()).map_err(io::Error::other)?;
         builder = builder.tls_certs_only(certificates);
     }
-    if let Some((certificate, key)) = &config.client_certificate {
-        let mut pem = read(certificate)?;
-        pem.push(b'\n');
-        pem.extend(read(key)?);
-        builder = builder.identity(Identity::from_pem(&pem).map_err(|e| named(key, &io::Error::other(e)))?);
+    if let Some((certificate, key)) = &config.tls.client {
+        let pem = Zeroizing::new([certificate.content(), b"\n", key.content()].concat());
+        builder = builder.identity(Identity::from_pem(&pem).map_err(io::Error::other)?);
     }
     builder.build().map_err(io::Error::other)
 }
@@ -108,12 +102,4 @@ fn has<E: std::error::Error + 'static>(error: &reqwest::Error) -> bool {
         source = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped));
     }
     false
-}
-
-fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {
-    fs::read(path).map_err(|e| named(path, &e))
-}
-
-fn named(path: &std::path::Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -1,14 +1,12 @@
 //! Addresses: which are accepted, which are the clouds' own, and how to connect to them.
 
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use url::{Host, Url};
 
 use super::credentials::FoundAddress;
 use super::value::Table;
-use super::{ConnectionConfig, Site, keys};
+use super::{ConnectionConfig, Site, TlsFiles, keys};
 
 /// Reads the base address in `key`; what was `found` with the credential if it is not set, and else `default`. The
 /// message of a problem never repeats the address.
@@ -51,9 +49,9 @@ pub(super) fn parse(text: &str, allow_http: bool) -> Result<Url, &'static str> {
 /// How to connect to the source's addresses.
 pub(super) fn connection(source: &Table, directory: &Path) -> ConnectionConfig {
     let tls = source.table("tls", keys::TLS);
-    let ca_file = readable_file(&tls, "ca_file", directory);
-    let cert_file = readable_file(&tls, "cert_file", directory);
-    let key_file = readable_file(&tls, "key_file", directory);
+    let [authorities, certificate, key] =
+        ["ca_file", "cert_file", "key_file"].map(|key| tls.text(key).map(|path| directory.join(path)));
+    let files = TlsFiles::read(authorities, certificate, key, |key, message| tls.problem(key, message));
     match (tls.has("cert_file"), tls.has("key_file")) {
         (true, false) => tls.problem("key_file", "is missing; cert_file and key_file go together"),
         (false, true) => tls.problem("cert_file", "is missing; cert_file and key_file go together"),
@@ -63,7 +61,7 @@ pub(super) fn connection(source: &Table, directory: &Path) -> ConnectionConfig {
         let url = parse_http(text);
         url.inspect_err(|message| source.problem("proxy_url", *message)).ok()
     });
-    ConnectionConfig { ca_file, client_certificate: cert_file.zip(key_file), proxy_url }
+    ConnectionConfig { tls: files, proxy_url }
 }
 
 /// The APIs of Huawei Cloud in `region`, as the vendor's SDK knows them: SWR, IAM.
@@ -131,30 +129,8 @@ pub(super) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The file named by `key`, if it can be opened.
-fn readable_file(table: &Table, key: &str, directory: &Path) -> Option<PathBuf> {
-    let path = directory.join(table.text(key)?);
-    // Opening a named pipe would wait for its writer.
-    let opened = fs::metadata(&path)
-        .and_then(|metadata| if metadata.is_file() { File::open(&path).map(Some) } else { Ok(None) });
-    let message = match opened {
-        Ok(Some(_)) => return Some(path),
-        Ok(None) => "is not a file; name a PEM file".to_owned(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            "no such file; create it or correct the path".to_owned()
-        }
-        Err(e) => format!("cannot be read ({}); check its owner and mode", e.kind()),
-    };
-    table.problem(key, format!("{}: {message}", path.display()));
-    None
-}
-
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
-    use super::super::layers::Entries;
-    use super::super::problem::Problems;
     use super::*;
 
     #[test]
@@ -182,18 +158,6 @@ mod tests {
         {
             assert!(parse(address, true).is_err(), "{address}");
         }
-    }
-
-    #[test]
-    fn a_named_pipe_is_refused_and_not_waited_for() {
-        let directory = tempfile::tempdir().unwrap();
-        let pipe = directory.path().join("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let entries = Entries::from([("ca_file".to_owned(), pipe.to_str().unwrap().into())]);
-        let problems = Problems::default();
-        assert_eq!(readable_file(&Table::root(&entries, &problems), "ca_file", Path::new("")), None);
-        let message = problems.none_or_error().unwrap_err().to_string();
-        assert!(message.ends_with("pipe: is not a file; name a PEM file"), "{message}");
     }
 
     #[test]

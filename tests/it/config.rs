@@ -106,10 +106,12 @@ fn the_example_loads_with_every_line_uncommented() {
         text.push('\n');
     }
     let directory = tempfile::tempdir().unwrap();
+    for (from, to) in
+        [("authority.pem", "ca.pem"), ("client.pem", "client.pem"), ("client.key", "client-key.pem")]
+    {
+        fs::copy(Path::new("tests/tls/web").join(from), directory.path().join(to)).unwrap();
+    }
     for file in [
-        "ca.pem",
-        "client.pem",
-        "client-key.pem",
         "swr-secret-key",
         "swr-security-token",
         "swr-password",
