@@ -23,7 +23,7 @@ use crate::telemetry::self_metrics::SourceMetrics;
 pub use error::{ApiError, Cause, Refusal};
 pub use guard::{Guard, Guards, Poll, Refused};
 use pace::Pace;
-pub use page::{Listing, Next, Page, PageSizes, walk};
+pub use page::{Listing, Next, Page, PageSizes, Pages, walk};
 
 /// The most that is read of an answer whose status is not a success.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;

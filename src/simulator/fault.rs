@@ -51,6 +51,8 @@ pub enum Fault {
     WrongTotal(i64),
     /// States no total: no `Content-Range`, no `total_range`, no `count`.
     NoTotal,
+    /// No rows, and the right total beside them.
+    NoRows,
     /// Every page is full of further made-up rows, whatever page is asked for; no total.
     EndlessPages,
 }

@@ -194,17 +194,21 @@ impl Asked {
     ) -> Result<(Reply, bool), Reply> {
         let page = if matches!(fault, Some(Fault::RepeatPage)) { 1 } else { self.page };
         let window = Window::new(length, (page - 1).saturating_mul(self.page_size), self.page_size, fault);
-        if window.count() == 0 && page > 1 && ncr.past_the_end == PastTheEnd::NotFound {
-            return Err(not_found(ncr));
+        if let PastTheEnd::Status(status) = ncr.past_the_end
+            && window.is_past_the_end()
+        {
+            return Err(Reply::error(status, &ErrorBody::empty()));
         }
+        let registries = i64::try_from(ncr.registries.len()).ok().filter(|_| ncr.count_is_of_registries);
         let mut body = b"{".to_vec();
-        if let Some(total) = window.total {
+        if let Some(total) = window.total.map(|total| registries.unwrap_or(total)) {
             body.extend_from_slice(b"\"count\":");
             write(&mut body, &total);
             body.push(b',');
         }
         body.extend_from_slice(b"\"next\":");
-        write(&mut body, &window.more.then_some(page + 1));
+        let full = ncr.next_after_every_full_page && window.count() == self.page_size;
+        write(&mut body, &(window.more || full).then_some(page + 1));
         body.extend_from_slice(b",\"previous\":");
         write(&mut body, &(page > 1).then(|| page - 1));
         body.extend_from_slice(b",\"results\":[");

@@ -11,6 +11,7 @@ pub(super) struct Window {
     pub total: Option<i64>,
     /// Whether the service should say that more rows follow.
     pub more: bool,
+    offset: usize,
     length: usize,
 }
 
@@ -24,9 +25,15 @@ impl Window {
             Some(Fault::WrongTotal(by)) => {
                 Self { total: total.map(|total| total + by), ..Self::honest(length, offset, limit) }
             }
-            Some(Fault::EndlessPages) if length > 0 => {
-                Self { first: offset, end: offset.saturating_add(limit), total: None, more: true, length }
-            }
+            Some(Fault::NoRows) => Self { first: offset, end: offset, total, more: false, offset, length },
+            Some(Fault::EndlessPages) if length > 0 => Self {
+                first: offset,
+                end: offset.saturating_add(limit),
+                total: None,
+                more: true,
+                offset,
+                length,
+            },
             _ => Self::honest(length, offset, limit),
         }
     }
@@ -34,7 +41,12 @@ impl Window {
     fn honest(length: usize, offset: usize, limit: usize) -> Self {
         let first = offset.min(length);
         let end = offset.saturating_add(limit).min(length);
-        Self { first, end, total: i64::try_from(length).ok(), more: end < length, length }
+        Self { first, end, total: i64::try_from(length).ok(), more: end < length, offset, length }
+    }
+
+    /// There is nothing to show although something before it was asked for.
+    pub fn is_past_the_end(&self) -> bool {
+        self.count() == 0 && self.offset > 0 && self.offset >= self.length
     }
 
     /// How many rows the page has.

@@ -8,7 +8,7 @@ use super::made_up::hash;
 use super::page::{Window, suffixed};
 use super::reply::Reply;
 use super::row::Row;
-use super::world::{Repository, Swr, Tag, World};
+use super::world::{PastTheEnd, Repository, Swr, Tag, World};
 use percent_encoding::percent_decode_str;
 use std::collections::BTreeMap;
 
@@ -112,10 +112,20 @@ impl Query {
 
     /// `Content-Range: offset-count/total`: the second number counts the records of this page, and a page beyond the
     /// end has total 0. <https://support.huaweicloud.com/intl/en-us/api-swr/swr_02_0034.html>
-    fn finish(&self, window: &Window, body: Vec<u8>) -> Reply {
+    fn finish(&self, swr: &Swr, window: &Window, body: Vec<u8>) -> Reply {
+        match swr.past_the_end {
+            PastTheEnd::Status(404) if window.is_past_the_end() => {
+                let message = "Image resource not found";
+                return Reply::error(404, &ErrorBody::new(swr.error_shape, "SVCSTG.SWR.4040113", message));
+            }
+            PastTheEnd::Status(status) if window.is_past_the_end() => {
+                return Reply { status, ..bad_parameter(swr, "offset") };
+            }
+            _ => {}
+        }
         let mut reply = Reply::json(200, body);
         if let Some(total) = window.total.filter(|_| self.paged) {
-            let total = if window.count() == 0 { 0 } else { total };
+            let total = if window.is_past_the_end() { 0 } else { total };
             let first = if window.count() == 0 { self.offset } else { window.first };
             reply.headers.push(("content-range", format!("{first}-{}/{total}", window.count())));
         }
@@ -171,7 +181,7 @@ fn list_repositories(
         write_repository(&mut body, rows[row], suffix, status, window.total, &swr.region);
     }
     body.push(b']');
-    let reply = query.finish(&window, body);
+    let reply = query.finish(swr, &window, body);
     if matches!(fault, Some(Fault::ShiftWhilePaging | Fault::ShiftByLuck)) && query.offset == 0 && window.more
     {
         let first = key(rows[0]);
@@ -273,7 +283,7 @@ fn list_tags(swr: &mut Swr, key: &str, query: &Query, fault: Option<&Fault>) -> 
         write_tag(&mut body, swr, repository, rows[row], suffix);
     }
     body.push(b']');
-    let reply = query.finish(&window, body);
+    let reply = query.finish(swr, &window, body);
     if matches!(fault, Some(Fault::ShiftWhilePaging | Fault::ShiftByLuck))
         && query.offset == 0
         && window.more

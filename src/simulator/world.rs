@@ -5,7 +5,7 @@ mod services;
 mod swr;
 mod uniform;
 
-pub use ncr::{Image, ImageTag, Ncr, PastTheEnd, Platform, Registry};
+pub use ncr::{Image, ImageTag, Ncr, Platform, Registry};
 pub(super) use services::Owner;
 pub use services::{KeyServices, Sessions, WebToken};
 pub use swr::{Manifest, Repository, Swr, Tag};
@@ -41,6 +41,15 @@ pub mod keys {
 /// Changes to the fields of one row as it goes over the wire: a value replaces or adds the field, `None` leaves it
 /// out.
 pub type Overrides = BTreeMap<String, Option<Value>>;
+
+/// How a server answers a page beyond the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastTheEnd {
+    /// 200 without rows.
+    EmptyPage,
+    /// This status.
+    Status(u16),
+}
 
 /// Everything that the simulated services know.
 #[derive(Clone)]

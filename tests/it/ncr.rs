@@ -209,22 +209,74 @@ async fn does_not_care_what_the_answer_is_called() {
 }
 
 #[tokio::test]
-async fn a_listing_that_shrinks_past_a_page_is_read_again_or_at_the_next_poll() {
-    for past_the_end in [PastTheEnd::EmptyPage, PastTheEnd::NotFound] {
+async fn a_listing_that_shrinks_past_a_page_is_read_again() {
+    for past_the_end in [PastTheEnd::EmptyPage, PastTheEnd::Status(404)] {
         let mut world = world_of(101);
         world.ncr.past_the_end = past_the_end;
         let simulator = simulator(world).await;
         let mut exporter = polled(&simulator, "tags = { enabled = false }").await;
         // Between the first page and the second one image goes, and with it the second page.
         simulator.fault(Call::ListImages, Fault::ShiftWhilePaging).times(1);
-        let succeeded = exporter.poll().await;
-        match past_the_end {
-            PastTheEnd::EmptyPage => assert!(succeeded && listed(&exporter) == 100.0),
-            PastTheEnd::NotFound => assert!(!succeeded && listed(&exporter) == 101.0),
-        }
         assert!(exporter.poll().await);
         assert_eq!(listed(&exporter), 100.0);
         assert!(!exporter.inventory().contains("app-0000"));
+    }
+}
+
+/// A list of exactly one full page that says that there is another.
+#[tokio::test]
+async fn a_page_past_the_end_takes_no_image_and_no_tag_away() {
+    for past_the_end in
+        [PastTheEnd::EmptyPage, PastTheEnd::Status(400), PastTheEnd::Status(404), PastTheEnd::Status(416)]
+    {
+        for fault in [None, Some(Fault::NoTotal), Some(Fault::WrongTotal(-100)), Some(Fault::WrongTotal(1))] {
+            let mut world = world_of(100);
+            world.ncr.past_the_end = past_the_end;
+            world.ncr.next_after_every_full_page = true;
+            let image = world.ncr.registries.get_mut("prod").unwrap().images.get_mut("app-0000").unwrap();
+            image.tags = (0..100).map(|number| ImageTag::new(&format!("v{number}"), 1)).collect();
+            let simulator = simulator(world).await;
+            for call in [Call::ListImages, Call::ListImageTags] {
+                fault.iter().for_each(|fault| drop(simulator.fault(call, fault.clone())));
+            }
+            // No number of rows is refused a page: only a total that they make tells that there is none.
+            let known = matches!(fault, None | Some(Fault::NoTotal)) || past_the_end == PastTheEnd::EmptyPage;
+            let mut exporter = Exporter::new(&ncr(&simulator, "tags = { newest = \"all\" }"));
+            let case = format!("{past_the_end:?} {fault:?}");
+            assert_eq!(exporter.poll().await, known, "{case}");
+            if known {
+                assert_eq!(exporter.sum("tag_size_bytes", "app-0000"), 100.0, "{case}");
+                assert_eq!(listed(&exporter), 100.0, "{case}");
+            } else {
+                let failure = exporter.failure(Collector::Repositories).unwrap();
+                assert_eq!(failure.reason.as_str(), "incomplete", "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_count_of_registries_is_no_count_of_rows() {
+    for more in ["", "registries = [\"prod\", \"empty\"]"] {
+        let mut world = world_of(130);
+        world.ncr.count_is_of_registries = true;
+        let image = world.ncr.registries.get_mut("prod").unwrap().images.get_mut("app-0000").unwrap();
+        image.tags = (0..130).map(|number| ImageTag::new(&format!("v{number}"), 1)).collect();
+        world.ncr.add(Registry::new("empty"));
+        let simulator = simulator(world).await;
+        let exporter = polled(&simulator, &format!("tags = {{ newest = \"all\" }}\n{more}")).await;
+        assert_eq!(listed(&exporter), 130.0, "{more}");
+        assert_eq!(exporter.sum("tag_size_bytes", ""), 130.0, "{more}");
+        // 2 instead of 130, and 2 instead of none.
+        let mismatch = exporter.sum("exporter_listing_total_mismatch", "collector=\"repositories\"");
+        assert_eq!(mismatch, -126.0, "{more}");
+        // A number that nothing explains is no empty registry.
+        simulator.fault(Call::ListImages, Fault::NoRows).repository("prod");
+        simulator.edit(|world| world.ncr.count_is_of_registries = false);
+        let mut exporter = exporter;
+        assert!(!exporter.poll().await);
+        assert_eq!(exporter.failure(Collector::Repositories).unwrap().reason.as_str(), "incomplete");
+        assert_eq!(listed(&exporter), 130.0, "{more}");
     }
 }
 

@@ -4,7 +4,7 @@ mod paging;
 
 use super::support::{ALL_TAGS, Exporter, exchanges, simulator, swr, swr_with, targets};
 use container_registry_exporter::simulator::{
-    Call, ErrorBody, ErrorShape, Fault, Repository, Simulator, Tag, World, keys,
+    Call, ErrorBody, ErrorShape, Fault, PastTheEnd, Repository, Simulator, Tag, World, keys,
 };
 use container_registry_exporter::telemetry::Collector;
 

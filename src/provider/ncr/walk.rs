@@ -1,7 +1,7 @@
 //! What to ask NCR, page by page.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -16,8 +16,8 @@ use super::keys::Keys;
 use super::sign;
 use super::wire::{self, Registry};
 use crate::client::{
-    self, Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Listing, Next, Page, PageSizes, Poll,
-    Signed,
+    self, Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Listing, Next, Page, PageSizes, Pages,
+    Poll, Signed,
 };
 use crate::config::{NcrAuth, NcrConfig, Secret, SourceConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag, Timestamp};
@@ -40,6 +40,8 @@ pub struct Ncr {
     client: ApiClient,
     guards: Guards,
     auth: Auth,
+    /// The number of registries of the account, where they were listed.
+    registries_known: Mutex<Option<u64>>,
     registry_pages: PageSizes,
     image_pages: PageSizes,
     tag_pages: PageSizes,
@@ -75,6 +77,7 @@ impl Ncr {
             client: ApiClient::new(http, wire::classify, &source.poll, metrics),
             guards,
             auth,
+            registries_known: Mutex::new(None),
             registry_pages: PageSizes::new(&PAGE_SIZES),
             image_pages: PageSizes::new(&PAGE_SIZES),
             tag_pages: PageSizes::new(&PAGE_SIZES),
@@ -108,7 +111,14 @@ impl Ncr {
             Ok(Page { rows: page.rows, total: page.count, next })
         };
         let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
-        client::walk(poll, sizes, 1, fetch, key, incomplete).await
+        let pages = Pages {
+            operation: list.operation,
+            listing: &list.path,
+            sizes,
+            start: 1,
+            empty_total: list.empty_total,
+        };
+        client::walk(poll, pages, fetch, key, incomplete).await
     }
 
     /// The address of `path` below the endpoint.
@@ -146,22 +156,51 @@ impl Ncr {
             let rows = self.config.registries.iter().map(registry).collect();
             return Ok(Listing { rows, duplicates: 0, mismatch: 0 });
         }
+        self.list_registries(poll).await
+    }
+
+    async fn list_registries(&self, poll: &Poll) -> Result<Listing<Registry>, ApiError> {
         let list = List {
             operation: "list_registries",
             path: sign::REGISTRIES_PATH.to_owned(),
             body_limit: LIST_BODY_LIMIT,
+            empty_total: None,
         };
-        self.list(poll, list, &self.registry_pages, wire::registries, |r| ("", &r.name)).await
+        let listing =
+            self.list(poll, list, &self.registry_pages, wire::registries, |r| ("", &r.name)).await?;
+        let known = listing.rows.len() as u64;
+        *self.registries_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        Ok(listing)
     }
 
+    fn registries_known(&self) -> Option<u64> {
+        *self.registries_known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The images of a registry.
     async fn images(&self, poll: &Poll, registry: &Registry) -> Result<Listing<Repository>, ApiError> {
+        match self.list_images(poll, registry).await {
+            // An empty registry whose `count` is that of registries, which nobody has listed where they are named.
+            Err(error)
+                if matches!(error.cause, Cause::Incomplete(_))
+                    && !self.config.registries.is_empty()
+                    && self.list_registries(poll).await.is_ok() =>
+            {
+                self.list_images(poll, registry).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn list_images(&self, poll: &Poll, registry: &Registry) -> Result<Listing<Repository>, ApiError> {
         let host = registry.end_point.as_deref().map_or_else(
             || wire::registry_host(&registry.name, self.config.site, &self.config.region),
             str::to_owned,
         );
         let path = sign::images_path(&registry.name)
             .map_err(|e| ApiError::unusable("list_images", &self.config.endpoint, &e))?;
-        let list = List { operation: "list_images", path, body_limit: LIST_BODY_LIMIT };
+        let empty_total = self.registries_known();
+        let list = List { operation: "list_images", path, body_limit: LIST_BODY_LIMIT, empty_total };
         let decode = |body: &[u8]| wire::images(body, &registry.name, &host);
         self.list(poll, list, &self.image_pages, decode, |r| (&r.organization, &r.name)).await
     }
@@ -193,6 +232,8 @@ struct List {
     operation: &'static str,
     path: String,
     body_limit: usize,
+    /// The vendor's pages say of every list's `count` that it is the number of registries.
+    empty_total: Option<u64>,
 }
 
 impl List {
@@ -230,7 +271,8 @@ impl Provider for Ncr {
     async fn tags(&self, poll: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
         let path = sign::tags_path(&repository.organization, &repository.name)
             .map_err(|e| ApiError::unusable("list_tags", &self.config.endpoint, &e))?;
-        let list = List { operation: "list_tags", path, body_limit: TAGS_BODY_LIMIT };
+        let empty_total = self.registries_known();
+        let list = List { operation: "list_tags", path, body_limit: TAGS_BODY_LIMIT, empty_total };
         let decode = |body: &[u8]| wire::tags(body, self.tag_info);
         let listing = self.list(poll, list, &self.tag_pages, decode, |tag: &Tag| ("", &tag.name)).await?;
         Ok(TagListing { images: Some(listing.rows.len() as u64), listing })

@@ -11,7 +11,7 @@ use super::auth::{Auth, Target};
 use super::sign;
 use super::wire::{self, Rows};
 use crate::client::{
-    self, Answer, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Poll,
+    self, Answer, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Pages, Poll,
 };
 use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
@@ -89,11 +89,13 @@ impl Swr {
             // A page beyond the end states a total of 0.
             let beyond = rows.is_empty() && offset > 0;
             let total = stated_total(&headers).or(total).filter(|_| !beyond);
-            let next = next(offset, limit, rows.len(), total);
+            let next = next(offset, limit, rows.len() as u64, total);
             Ok(Page { rows, total, next })
         };
         let incomplete = |cause| ApiError::new(list.call(&whole), 1, started.elapsed(), cause);
-        client::walk(poll, sizes, 0, fetch, key, incomplete).await
+        let listing = whole.url.as_str();
+        let pages = Pages { operation: list.operation, listing, sizes, start: 0, empty_total: None };
+        client::walk(poll, pages, fetch, key, incomplete).await
     }
 
     async fn list_repositories(
@@ -153,16 +155,17 @@ impl List {
     }
 }
 
-/// What comes after a page of `rows` rows at `offset`. A stated total tells the end; without one, or with one that is
-/// less than the rows that came, a short page does.
-fn next(offset: u64, limit: u32, rows: usize, total: Option<u64>) -> Next {
-    let next = offset + u64::from(limit);
-    let full = rows >= limit as usize;
-    let more = match total {
-        Some(total) => rows > 0 && (next < total || (full && next > total)),
-        None => full,
-    };
-    if more { Next::At(next) } else { Next::End }
+/// What comes after a page of `rows` rows at `offset`. A full page is followed by another one even where the rows make
+/// the total, which a server may cap; a short one is the last only if they do.
+fn next(offset: u64, limit: u32, rows: u64, total: Option<u64>) -> Next {
+    let (limit, came) = (u64::from(limit), offset + rows);
+    match total {
+        _ if rows == 0 => Next::End,
+        _ if rows >= limit => Next::At(came),
+        Some(total) if offset + limit < total => Next::At(offset + limit),
+        Some(total) if came <= total => Next::End,
+        _ => Next::Perhaps(came),
+    }
 }
 
 fn stated_total(headers: &HeaderMap) -> Option<u64> {

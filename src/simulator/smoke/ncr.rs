@@ -38,7 +38,7 @@ async fn ncr_refuses_stale_signatures_and_missing_permission() {
 async fn ncr_beyond_the_end_is_an_empty_page_or_not_found() {
     let simulator = Simulator::start(small_world()).await.unwrap();
     assert_eq!(names(call_ncr(&simulator, "/repositories/prod?page=9").await, "name").await, [""; 0]);
-    simulator.edit(|world| world.ncr.past_the_end = PastTheEnd::NotFound);
+    simulator.edit(|world| world.ncr.past_the_end = PastTheEnd::Status(404));
     assert_eq!(call_ncr(&simulator, "/repositories/prod?page=9").await.status(), 404);
     assert_eq!(call_ncr(&simulator, "/repositories/none").await.status(), 404);
     assert_eq!(call_ncr(&simulator, "/repositories/prod/none/tags").await.status(), 404);

@@ -1,6 +1,6 @@
 use super::super::error_body::ErrorShape;
 use super::super::made_up::{digest, hash, short_number};
-use super::{AccessKey, Overrides, keys};
+use super::{AccessKey, Overrides, PastTheEnd, keys};
 use std::collections::BTreeMap;
 
 /// The simulated NCR.
@@ -18,21 +18,17 @@ pub struct Ncr {
     pub rows_per_page_at_most: usize,
     /// What a page beyond the last one is; not documented.
     pub past_the_end: PastTheEnd,
+    /// A page that is full states a next one even where it is the last.
+    pub next_after_every_full_page: bool,
+    /// `count` is the number of registries in every listing, as the vendor's pages word it
+    /// (<https://api.ncloud-docs.com/docs/en/containerregistry-getimages>).
+    pub count_is_of_registries: bool,
     /// The HTTP status for a registry or image that does not exist; 404 is documented, 500 was seen for images.
     pub not_found_status: u16,
     /// How the gateway reports errors; both ways are in its documents.
     pub error_shape: ErrorShape,
     /// Answers are called `text/plain;charset=UTF-8` although they are JSON, as seen behind the same gateway.
     pub plain_text_content_type: bool,
-}
-
-/// How the server answers a page number beyond the last page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PastTheEnd {
-    /// 200 without rows.
-    EmptyPage,
-    /// 404.
-    NotFound,
 }
 
 impl Ncr {
@@ -44,6 +40,8 @@ impl Ncr {
             page_size_refused_above: 100,
             rows_per_page_at_most: 100,
             past_the_end: PastTheEnd::EmptyPage,
+            next_after_every_full_page: false,
+            count_is_of_registries: false,
             not_found_status: 404,
             error_shape: ErrorShape::NcrText,
             plain_text_content_type: false,

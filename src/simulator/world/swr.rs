@@ -1,6 +1,6 @@
 use super::super::error_body::ErrorShape;
 use super::super::made_up::{digest, hash, short_number};
-use super::{AccessKey, Overrides, keys};
+use super::{AccessKey, Overrides, PastTheEnd, keys};
 use bytes::Bytes;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub struct Swr {
     pub limit_refused_above: usize,
     /// A page never has more rows, whatever `limit` says; lower it for a server that caps silently.
     pub rows_per_page_at_most: usize,
+    /// What a page beyond the last one is; an empty one, as the documents of list repositories word it.
+    pub past_the_end: PastTheEnd,
     /// A repository that does not exist is answered with 400 instead of 404, as Terraform's provider meets it.
     pub not_found_is_400: bool,
     /// Tag rows call the name `tag` (as the show-tag call does) instead of `Tag` (as the page of list tags says,
@@ -49,6 +51,7 @@ impl Swr {
             offset_must_be_multiple_of_limit: true,
             limit_refused_above: 1000,
             rows_per_page_at_most: 1000,
+            past_the_end: PastTheEnd::EmptyPage,
             not_found_is_400: false,
             lower_case_tag: false,
             error_shape: ErrorShape::SwrErrorsAndCode,

@@ -24,10 +24,116 @@ async fn reads_2500_repositories_in_three_calls() {
 }
 
 #[tokio::test]
-async fn reads_a_listing_whose_last_page_is_full_without_asking_behind_it() {
+async fn reads_a_listing_whose_last_page_is_full_to_an_empty_page() {
     let simulator = simulator(world_of(2000)).await;
     let exporter = polled(&simulator, ONLY_REPOSITORIES).await;
-    assert_eq!((simulator.all_requests(), listed(&exporter)), (2, 2000.0));
+    assert_eq!((simulator.all_requests(), listed(&exporter)), (3, 2000.0));
+    // It states no more than it had on its first page.
+    simulator.fault(Call::ListRepositories, Fault::WrongTotal(-1000));
+    let exporter = polled(&simulator, ONLY_REPOSITORIES).await;
+    assert_eq!(listed(&exporter), 2000.0);
+    assert_eq!(exporter.sum("exporter_listing_total_mismatch", ""), -1000.0);
+}
+
+/// A list of exactly one full page.
+#[tokio::test]
+async fn a_page_past_the_end_takes_no_repository_and_no_tag_away() {
+    for past_the_end in
+        [PastTheEnd::EmptyPage, PastTheEnd::Status(400), PastTheEnd::Status(404), PastTheEnd::Status(416)]
+    {
+        for fault in [None, Some(Fault::NoTotal), Some(Fault::WrongTotal(-100)), Some(Fault::WrongTotal(1))] {
+            let mut world = world_of(100);
+            world.swr.limit_refused_above = 100;
+            world.swr.past_the_end = past_the_end;
+            let repository = world.swr.repositories.get_mut("group/app-0000").unwrap();
+            repository.tags = (0..100).map(|number| Tag::new(&format!("v{number}"), 1)).collect();
+            let simulator = simulator(world).await;
+            for call in [Call::ListRepositories, Call::ListTags] {
+                fault.iter().for_each(|fault| drop(simulator.fault(call, fault.clone())));
+            }
+            let known = matches!(fault, None | Some(Fault::NoTotal)) || past_the_end == PastTheEnd::EmptyPage;
+            let more =
+                "shared = []\ntags = { newest = \"all\" }\nrepositories = { include = [\".*/app-0000\"] }";
+            let mut exporter = Exporter::new(&swr(&simulator, more));
+            let case = format!("{past_the_end:?} {fault:?}");
+            assert_eq!(exporter.poll().await, known, "{case}");
+            if known {
+                assert_eq!(exporter.sum("tag_size_bytes", ""), 100.0, "{case}");
+                assert_eq!(listed(&exporter), 100.0, "{case}");
+            } else {
+                let failure = exporter.failure(Collector::Repositories).unwrap();
+                assert_eq!(failure.reason.as_str(), "incomplete", "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn capped_pages_without_a_total_lose_no_row() {
+    for rows_per_page in [100, 50, 7] {
+        let mut world = world_of(130);
+        world.swr.rows_per_page_at_most = rows_per_page;
+        let repository = world.swr.repositories.get_mut("group/app-0000").unwrap();
+        repository.tags = (0..130).map(|number| Tag::new(&format!("v{number}"), 1)).collect();
+        let simulator = simulator(world).await;
+        for call in [Call::ListRepositories, Call::ListTags] {
+            simulator.fault(call, Fault::NoTotal);
+        }
+        let exporter = polled(&simulator, "shared = []\ntags = { newest = \"all\" }").await;
+        assert_eq!(listed(&exporter), 130.0, "{rows_per_page}");
+        assert_eq!(exporter.sum("tag_size_bytes", ""), 130.0, "{rows_per_page}");
+        assert!(simulator.log().iter().all(|exchange| exchange.status == Some(200)));
+    }
+}
+
+#[tokio::test]
+async fn no_rows_against_a_total_take_nothing_away_however_often() {
+    let simulator = simulator(world_of(30)).await;
+    let mut exporter = polled(&simulator, ONLY_REPOSITORIES).await;
+    simulator.fault(Call::ListRepositories, Fault::NoRows);
+    for _ in 0..3 {
+        assert!(!exporter.poll().await);
+        assert_eq!(exporter.failure(Collector::Repositories).unwrap().reason.as_str(), "incomplete");
+        assert_eq!(listed(&exporter), 30.0);
+    }
+}
+
+#[tokio::test]
+async fn bad_seconds_and_bad_repositories_shrink_no_other_pages() {
+    let mut world = world_of(2);
+    for repository in world.swr.repositories.values_mut() {
+        repository.tags = (0..30).map(|number| Tag::new(&format!("v{number}"), 1)).collect();
+    }
+    let simulator = simulator(world).await;
+    let mut exporter = Exporter::new(&swr(&simulator, &format!("shared = []\n{ALL_TAGS}")));
+    for status in [400, 422] {
+        for call in [Call::ListRepositories, Call::ListTags] {
+            let fault = simulator.fault(call, Fault::status(status));
+            let fault = if call == Call::ListTags { fault.repository("group/app-0000") } else { fault };
+            exporter.poll().await;
+            fault.end();
+            simulator.clear_log();
+            assert!(exporter.poll().await);
+            let sizes = ["repos?limit=1000&", "app-0000/tags?limit=100&", "app-0001/tags?limit=100&"];
+            let asked = simulator.log().into_iter().map(|exchange| exchange.target).collect::<Vec<_>>();
+            assert!(sizes.iter().all(|size| asked.iter().any(|target| target.contains(size))), "{asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_total_that_is_off_by_one_shrinks_no_pages() {
+    let simulator = simulator(world_of(150)).await;
+    simulator.fault(Call::ListRepositories, Fault::WrongTotal(1));
+    let mut exporter = polled(&simulator, ONLY_REPOSITORIES).await;
+    for _ in 0..3 {
+        simulator.clear_log();
+        assert!(exporter.poll().await);
+        let asked = targets(&simulator, Call::ListRepositories);
+        assert_eq!(asked[0], "/v2/manage/repos?limit=1000&offset=0");
+        assert!(asked.len() <= 4, "{asked:?}");
+        assert_eq!(exporter.sum("exporter_listing_total_mismatch", ""), 1.0);
+    }
 }
 
 #[tokio::test]
@@ -108,7 +214,7 @@ async fn believes_the_header_before_the_rows_and_the_rows_before_nothing() {
     let exporter = polled(&simulator, ONLY_REPOSITORIES).await;
     assert_eq!((listed(&exporter), mismatch(&exporter)), (3.0, 1.0));
 
-    // Neither: a short page is the end.
+    // Neither: a short page is the end if nothing follows.
     simulator.edit(|world| {
         for repository in world.swr.repositories.values_mut() {
             repository.overrides.clear();
@@ -116,7 +222,7 @@ async fn believes_the_header_before_the_rows_and_the_rows_before_nothing() {
     });
     simulator.clear_log();
     let exporter = polled(&simulator, ONLY_REPOSITORIES).await;
-    assert_eq!((simulator.all_requests(), listed(&exporter), mismatch(&exporter)), (1, 3.0, 0.0));
+    assert_eq!((simulator.all_requests(), listed(&exporter), mismatch(&exporter)), (2, 3.0, 0.0));
 }
 
 #[tokio::test]
