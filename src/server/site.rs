@@ -5,12 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
+use url::Url;
 
 use super::body::Body;
 use super::landing;
@@ -25,6 +27,9 @@ use crate::telemetry::self_metrics::SelfMetrics;
 
 /// The answer to the scrape that finds the exporter's own figures due goes out before they are gathered.
 const RENEWAL_DELAY: Duration = Duration::from_millis(10);
+
+/// Tells whose page a browser's request is for, see <https://www.w3.org/TR/fetch-metadata/>.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// All that the server shows.
 pub struct Site {
@@ -61,6 +66,9 @@ impl Site {
         let handler = self.handler(request);
         let response = match (handler, request.method()) {
             ("other", _) => text(StatusCode::NOT_FOUND, "no such page; the front page is /\n"),
+            ("reload", &Method::POST) if is_cross_site(request) => {
+                text(StatusCode::FORBIDDEN, "a page of another site may not reload the configuration\n")
+            }
             ("reload", &Method::POST) => self.reload().await,
             ("reload", _) => not_allowed("POST"),
             ("metrics", &Method::GET | &Method::HEAD) => self.metrics(request),
@@ -81,6 +89,11 @@ impl Site {
         message: &str,
     ) -> Response<Body> {
         self.finish(self.handler(request), request, text(status, message))
+    }
+
+    /// Whether a request asks how the process is, as orchestrators do.
+    pub(super) fn is_probe<B>(&self, request: &Request<B>) -> bool {
+        matches!(self.handler(request), "healthy" | "ready")
     }
 
     fn handler<B>(&self, request: &Request<B>) -> &'static str {
@@ -202,6 +215,26 @@ impl Site {
             format!("waiting for the first listing of repositories of {}\n", awaited.join(", ")),
         )
     }
+}
+
+/// Whether a browser sent the request for a page of another site. Other clients send none of these headers.
+///
+/// `Sec-Fetch-Site` decides where it is sent: it is right behind a proxy too. Over plain HTTP browsers send `Origin`
+/// alone, which must then be where the request went.
+fn is_cross_site<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    if headers.contains_key(SEC_FETCH_SITE) {
+        return !matches!(joined(headers, SEC_FETCH_SITE).as_str(), "same-origin" | "none");
+    }
+    if !headers.contains_key(ORIGIN) {
+        return false;
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+    let host = authority.unwrap_or_else(|| joined(headers, HOST));
+    // `null` and whatever else is no address is nobody's.
+    let Ok(origin) = Url::parse(&joined(headers, ORIGIN)) else { return true };
+    let target = Url::parse(&format!("{}://{host}", origin.scheme()));
+    !origin.has_host() || !target.is_ok_and(|target| target.origin() == origin.origin())
 }
 
 fn not_allowed(methods: &str) -> Response<Body> {

@@ -43,7 +43,7 @@ pub struct WebConfig {
     pub(super) tls: Option<Arc<ServerConfig>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Option<Users>,
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<Arc<RateLimit>>,
     warnings: Vec<String>,
 }
 
@@ -70,16 +70,32 @@ impl WebConfig {
             tls: tls::read(&tls, directory, files, &mut warnings),
             headers: headers::read(&http.open("headers")),
             users: Users::read(&root.open("basic_auth_users")),
-            rate_limit: RateLimit::read(&root.section("rate_limit", &["interval", "burst"]), Instant::now()),
+            rate_limit: RateLimit::read(&root.section("rate_limit", &["interval", "burst"]), Instant::now())
+                .map(Arc::new),
             warnings,
         };
         let problems = problems.into_inner();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 
-    /// Has `site` answer a request if it may be answered. The order of the checks is that of the official exporters.
+    /// Goes on where the `old` configuration stops: no re-read of the file lifts the rate limit, or has every password
+    /// checked anew.
+    fn inherit(&mut self, old: &Self) {
+        if let (Some(limit), Some(old)) = (&mut self.rate_limit, &old.rate_limit)
+            && limit.is_like(old)
+        {
+            *limit = Arc::clone(old);
+        }
+        if let (Some(users), Some(old)) = (&mut self.users, &old.users) {
+            users.inherit(old);
+        }
+    }
+
+    /// Has `site` answer a request if it may be answered. The order of the checks is that of the official exporters;
+    /// their probes too must pass the rate limit, and fail whenever a stranger uses it up.
     pub(super) async fn answer<B>(&self, site: &Site, request: &Request<B>) -> Response<Body> {
-        let mut response = if self.rate_limit.as_ref().is_some_and(|limit| !limit.allows(Instant::now())) {
+        let limit = self.rate_limit.as_ref().filter(|_| !site.is_probe(request));
+        let mut response = if limit.is_some_and(|limit| !limit.allows(Instant::now())) {
             site.refuse(request, StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n")
         } else {
             match self.admit(request.headers()).await {
@@ -163,8 +179,9 @@ impl WebConfigFile {
     }
 
     /// Puts in force what was read.
-    pub fn replace(&self, NewWebConfig(config): NewWebConfig) {
+    pub fn replace(&self, NewWebConfig(mut config): NewWebConfig) {
         let old = self.current();
+        config.inherit(&old);
         for warning in config.warnings.iter().filter(|warning| !old.warnings.contains(warning)) {
             tracing::warn!("{warning}");
         }

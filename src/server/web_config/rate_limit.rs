@@ -48,6 +48,11 @@ impl RateLimit {
         Self { interval, tolerance, started: now, full_at: Mutex::default() }
     }
 
+    /// Whether it limits as `other` does.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.interval, self.tolerance) == (other.interval, other.tolerance)
+    }
+
     /// Takes a token; `false` if there is none.
     pub(super) fn allows(&self, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.started);

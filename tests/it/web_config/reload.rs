@@ -160,6 +160,32 @@ async fn a_reload_reads_the_web_configuration_and_tells_its_problems() {
 }
 
 #[tokio::test]
+async fn the_rate_limit_goes_on_over_reloads_and_re_reads_that_do_not_change_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yml");
+    let limit = "rate_limit: {interval: 1h, burst: 2}\n";
+    replace(&path, limit);
+    let flag = format!("--web.config.file={}", path.display());
+    let program = Program::start(&["demo", &flag]).await;
+    let ask =
+        async |path: &str| curl(&format!("http://{}{path}", program.address), &["--http1.1"]).await.status;
+    assert_eq!([ask("/").await, ask("/").await, ask("/").await], [200, 200, 429]);
+    let logged = |part: &str| program.log().iter().any(|line| line.contains(part)).then_some(());
+    program.signal("HUP").await;
+    until("the reload", async || logged("configuration reloaded")).await;
+    assert_eq!(ask("/").await, 429);
+    replace(&path, &format!("{limit}# changed\n"));
+    until("the re-read", async || logged("read anew")).await;
+    assert_eq!(ask("/").await, 429);
+    // Another limit is another bucket.
+    replace(&path, "rate_limit: {interval: 1h, burst: 3}\n");
+    until("the new limit", async || (ask("/").await == 200).then_some(())).await;
+    // Whoever asks how the process is needs none of it.
+    assert_eq!([ask("/").await, ask("/").await, ask("/").await], [200, 200, 429]);
+    assert_eq!([ask("/-/healthy").await, ask("/-/ready").await], [200, 200]);
+}
+
+#[tokio::test]
 async fn no_password_hash_or_key_is_in_the_log() {
     let mut scene = Scene::new().await;
     for password in [PASSWORD, OTHER_PASSWORD] {

@@ -82,3 +82,57 @@ async fn passwords_and_client_certificates_go_together() {
     assert_eq!(site.https("/metrics", &both).await.status, 200);
     assert_eq!(site.https("/metrics", &["--user", "alice:rabbit"]).await.status, 0);
 }
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_reload() {
+    let site = Protected::new(&(tls("") + &users(&[("alice", "rabbit")]))).await;
+    let (host, port) = (site.address.ip(), site.address.port());
+    let own = format!("Origin: https://{host}:{port}");
+    let ask = async |headers: &[&str], more: &[&str]| {
+        let mut arguments = vec!["--request", "POST", "--user", "alice:rabbit"];
+        arguments.extend(headers.iter().flat_map(|header| ["--header", header]));
+        arguments.extend(more);
+        let [new, old] = [site.https("/-/reload", &arguments).await, {
+            arguments.push("--http1.1");
+            site.https("/-/reload", &arguments).await
+        }];
+        assert_eq!(new.status, old.status, "{headers:?}");
+        old.status
+    };
+    for foreign in [
+        &["Origin: https://evil.example"][..],
+        &["Origin: null"],
+        &["Origin: file://"],
+        &["Origin: no address"],
+        // The same machine, and another port or scheme: another site's server.
+        &[&format!("Origin: https://{host}:1")],
+        &[&format!("Origin: https://{host}")],
+        &["Sec-Fetch-Site: cross-site"],
+        &["Sec-Fetch-Site: same-site"],
+        &["Sec-Fetch-Site: of-tomorrow"],
+        // A browser says both.
+        &["Sec-Fetch-Site: cross-site", &own],
+    ] {
+        assert_eq!(ask(foreign, &[]).await, 403, "{foreign:?}");
+    }
+    // Nobody listens behind it, but the request came through.
+    for own in [
+        &[][..],
+        &[own.as_str()],
+        &["Sec-Fetch-Site: none", &own],
+        &["Sec-Fetch-Site: none"],
+        // Behind a proxy that does not pass on the name it is called by.
+        &["Sec-Fetch-Site: same-origin", "Origin: https://proxy.example"],
+    ] {
+        assert_eq!(ask(own, &[]).await, 500, "{own:?}");
+    }
+    // The port that a scheme has anyway may be left out on either side.
+    assert_eq!(ask(&["Origin: https://exporter.example", "Host: exporter.example:443"], &[]).await, 500);
+    assert_eq!(ask(&["Origin: https://exporter.example", "Host: Exporter.example"], &[]).await, 500);
+    assert_eq!(ask(&["Origin: http://exporter.example", "Host: exporter.example:443"], &[]).await, 403);
+    // Whose password is wrong is told no more than that.
+    let wrong = ["--request", "POST", "--header", "Origin: null", "--user", "alice:wrong"];
+    assert_eq!(site.https("/-/reload", &wrong).await.status, 401);
+    let read = ["--header", "Origin: https://evil.example", "--user", "alice:rabbit"];
+    assert_eq!(site.https("/metrics", &read).await.status, 200);
+}
