@@ -44,7 +44,16 @@ pub struct WebConfig {
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Option<Users>,
     rate_limit: Option<Arc<RateLimit>>,
+    protections: Vec<Protection>,
     warnings: Vec<String>,
+}
+
+/// Something that keeps somebody out: the key that does, and what is true without it. A re-read may add some and
+/// take none away, whatever else it changes: a file that an editor has half written, or emptied, opens nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Protection {
+    key: String,
+    without: &'static str,
 }
 
 impl WebConfig {
@@ -66,16 +75,58 @@ impl WebConfig {
             warnings.push("http_server_config.http2 is of no effect, HTTP/1.1 alone is served".to_owned());
         }
         let tls = root.section("tls_server_config", tls::KEYS);
-        let config = Self {
-            tls: tls::read(&tls, directory, files, &mut warnings),
+        let mut protections = Vec::new();
+        let mut config = Self {
+            tls: tls::read(&tls, directory, files, &mut protections, &mut warnings),
             headers: headers::read(&http.open("headers")),
             users: Users::read(&root.open("basic_auth_users")),
             rate_limit: RateLimit::read(&root.section("rate_limit", &["interval", "burst"]), Instant::now())
                 .map(Arc::new),
+            protections,
             warnings,
         };
+        config.note_protections();
         let problems = problems.into_inner();
         if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+    }
+
+    /// Notes what protects beside the details of TLS.
+    fn note_protections(&mut self) {
+        let mut note =
+            |key: &str, without| self.protections.push(Protection { key: key.to_owned(), without });
+        if self.tls.is_some() {
+            note(tls::SECTION, "has no certificate, so that everything would be sent and taken in the clear");
+        }
+        if self.users.is_some() {
+            note("basic_auth_users", "names nobody, so that nobody would need a password");
+        }
+        if self.rate_limit.is_some() {
+            note("rate_limit", "would no longer limit anything");
+        }
+        for (name, _) in &self.headers {
+            note(&format!("http_server_config.headers.{name}"), "would no longer be sent");
+        }
+    }
+
+    /// Whether this may follow on `old` while the exporter runs.
+    ///
+    /// Errors: each protection that would be lost; TLS that would be switched on.
+    fn may_follow(&self, old: &Self) -> Result<(), ConfigError> {
+        if self.tls.is_some() && old.tls.is_none() {
+            return Err(problem("TLS cannot be switched on while the exporter runs; restart it"));
+        }
+        let tls_is_lost = self.tls.is_none();
+        let lost = old.protections.iter().filter(|protection| !self.protections.contains(protection));
+        // Without TLS at all its details are of no interest.
+        let lost = lost
+            .filter(|lost| !(tls_is_lost && lost.key.starts_with(tls::SECTION) && lost.key != tls::SECTION));
+        let problems: Vec<_> = lost
+            .map(|Protection { key, without }| Problem {
+                key: key.clone(),
+                message: format!("{without}; restart to run with less protection"),
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
     /// Goes on where the `old` configuration stops: no re-read of the file lifts the rate limit, or has every password
@@ -131,6 +182,7 @@ impl fmt::Debug for WebConfig {
             .field("headers", &self.headers)
             .field("users", &self.users.is_some())
             .field("rate_limit", &self.rate_limit.is_some())
+            .field("protections", &self.protections)
             .field("warnings", &self.warnings)
             .finish()
     }
@@ -173,7 +225,7 @@ impl WebConfigFile {
 
     /// Reads the file anew.
     ///
-    /// Errors: as [`WebConfigFile::load`]; TLS cannot be switched on or off, nor everything at once by an empty file.
+    /// Errors: as [`WebConfigFile::load`]; TLS cannot be switched on, and nothing that protects switched off.
     pub fn read(&self) -> Result<NewWebConfig, ConfigError> {
         self.reread(&mut self.files()).map(NewWebConfig)
     }
@@ -230,33 +282,24 @@ impl WebConfigFile {
 
     fn reread(&self, files: &mut Files) -> Result<WebConfig, ConfigError> {
         let config = self.read_into(files)?;
-        if config.tls.is_some() != self.current().tls.is_some() {
-            return Err(problem("TLS cannot be switched on or off while the exporter runs; restart it"));
-        }
+        config.may_follow(&self.current())?;
         Ok(config)
     }
 
     fn read_into(&self, files: &mut Files) -> Result<WebConfig, ConfigError> {
         let Some(path) = &self.path else { return Ok(WebConfig::default()) };
         let mut read = Files::default();
-        let outcome = self.parse(path, &mut read);
+        let outcome = Self::parse(path, &mut read);
         // Those of a broken file are watched as well: it may lack one of them.
         *files = read;
         outcome
     }
 
-    fn parse(&self, path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
+    fn parse(path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
         let content = files.read(path).map_err(|message| problem(&message))?;
         let text = String::from_utf8(content);
         let text =
             text.map_err(|_| problem(&format!("{}: is not UTF-8 text; save it as UTF-8", path.display())))?;
-        let protected = {
-            let current = self.current();
-            current.tls.is_some() || current.users.is_some()
-        };
-        if protected && text.trim().is_empty() {
-            return Err(problem("the file is empty; to run without protection, restart the exporter"));
-        }
         WebConfig::read(&text, path.parent().unwrap_or(Path::new("")), files)
     }
 

@@ -20,6 +20,8 @@ use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
+use super::Protection;
+
 /// What a certificate may be used for: to authenticate a client, or for anything (RFC 5280, section 4.2.1.12).
 const CLIENT_USAGES: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.2"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
@@ -77,6 +79,26 @@ impl ClientCertificates {
         let mandatory = policy.mandatory || allowed_names.is_some();
         let algorithms = provider.signature_verification_algorithms;
         Ok(Self { chain, mandatory, authorities, subjects, allowed_names, algorithms })
+    }
+
+    /// Notes what a re-read must not take away; `named` is whether the authorities are in the file, and not those that
+    /// the system trusts. Other authorities and other names are a matter of the file, as other users are.
+    pub(super) fn note_protections(&self, named: bool, protections: &mut Vec<Protection>) {
+        let mut note = |key: &str, without| {
+            protections.push(Protection { key: format!("{}.{key}", super::tls::SECTION), without });
+        };
+        if self.mandatory {
+            note("client_auth_type", "would no longer demand a certificate");
+        }
+        if self.chain.is_some() {
+            note("client_auth_type", "would no longer have certificates verified");
+            if named {
+                note("client_ca_file", "is missing, so that all authorities that the system trusts would do");
+            }
+        }
+        if self.allowed_names.is_some() {
+            note("client_allowed_sans", "is missing, so that a certificate of any name would do");
+        }
     }
 }
 

@@ -9,10 +9,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
+use super::Protection;
 use super::client_certificate::{ClientCertificates, POLICIES};
 use super::files::Files;
 use super::section::Section;
 
+/// The section.
+pub(super) const SECTION: &str = "tls_server_config";
 /// The keys of the section.
 pub(super) const KEYS: &[&str] = &[
     "cert",
@@ -46,6 +49,7 @@ pub(super) fn read(
     section: &Section<'_>,
     directory: &Path,
     files: &mut Files,
+    protections: &mut Vec<Protection>,
     warnings: &mut Vec<String>,
 ) -> Option<Arc<ServerConfig>> {
     let versions = versions(section, warnings);
@@ -56,6 +60,21 @@ pub(super) fn read(
     let mut pem = |key| pem(section, key, directory, files);
     let (certificate, key, authorities) = (pem("cert"), pem("key"), pem("client_ca"));
     let clients = client_certificates(section, authorities.as_ref(), &provider);
+    if let Some(clients) = &clients {
+        clients.note_protections(authorities.is_some(), protections);
+    }
+    let mut note = |key: &str, without| {
+        protections.push(Protection { key: section.path_of(key), without });
+    };
+    if versions.0 > OLDEST {
+        note("min_version", "would let in TLS 1.2 again");
+    }
+    if provider.cipher_suites.len() < ring::ALL_CIPHER_SUITES.len() {
+        note("cipher_suites", "would no longer limit the cipher suites");
+    }
+    if provider.kx_groups.len() < ring::ALL_KX_GROUPS.len() {
+        note("curve_preferences", "would no longer limit the curves");
+    }
     let wanted = [&certificate, &key, &authorities].iter().any(|pem| pem.is_some())
         || section.text("client_auth_type").is_some();
     if !wanted {

@@ -5,10 +5,11 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use container_registry_exporter::server::WebConfigFile;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::{curl, https, pem};
+use super::{curl, https, pem, tls};
 use crate::program::{Program, until};
 use crate::support::assert_no_secret;
 
@@ -126,16 +127,157 @@ async fn a_broken_file_keeps_the_old_one_in_force_and_is_warned_of_once() {
     assert_eq!(scene.logged(warning), 2);
 }
 
+/// All that protects, in the order in which a file may be cut off.
+fn everything() -> String {
+    let authority = pem("authority.pem");
+    let clients = format!(
+        "  min_version: TLS13\n  cipher_suites: [TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256]\n  \
+         curve_preferences: [X25519]\n  client_auth_type: RequireAndVerifyClientCert\n  \
+         client_ca_file: {authority}\n  client_allowed_sans: [prometheus.example, other.example]\n"
+    );
+    let (alice, bob) = (bcrypt::hash("rabbit", 4).unwrap(), bcrypt::hash("builder", 4).unwrap());
+    tls(&clients)
+        + "rate_limit:\n  interval: 1s\n  burst: 5\n"
+        + "http_server_config:\n  headers:\n    X-Frame-Options: deny\n"
+        + &format!("basic_auth_users:\n  alice: {alice}\n  bob: {bob}\n")
+}
+
+#[test]
+fn a_re_read_may_tighten_and_change_but_takes_no_protection_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yml");
+    let full = everything();
+    replace(&path, &full);
+    let file = WebConfigFile::load(Some(&path)).unwrap();
+    let reread = |text: &str| {
+        replace(&path, text);
+        file.read().map(|_| ()).map_err(|error| error.to_string())
+    };
+    let without = |part: &str| {
+        let kept: Vec<_> = full.lines().filter(|line| !line.contains(part)).collect();
+        assert!(kept.len() < full.lines().count(), "{part}");
+        kept.join("\n")
+    };
+    let tls_is_gone = "tls_server_config: has no certificate";
+    let nobody = "basic_auth_users: names nobody";
+    for (text, keys) in [
+        (String::new(), &[tls_is_gone, nobody, "rate_limit", "http_server_config.headers"][..]),
+        ("\n \n".to_owned(), &[tls_is_gone, nobody]),
+        ("# nothing\n".to_owned(), &[tls_is_gone, nobody]),
+        ("\u{feff}".to_owned(), &[tls_is_gone, nobody]),
+        ("tls_server_config:\n".to_owned(), &[tls_is_gone, nobody]),
+        ("{}".to_owned(), &[tls_is_gone, nobody]),
+        (full[full.find("rate_limit").unwrap()..].to_owned(), &[tls_is_gone]),
+        (full[..full.find("  alice").unwrap()].to_owned(), &[nobody]),
+        (full[..full.find("    X-Frame").unwrap()].to_owned(), &[nobody, "http_server_config.headers"]),
+        (full[..full.find("rate_limit").unwrap()].to_owned(), &[nobody, "rate_limit"]),
+        (without("min_version"), &["tls_server_config.min_version"]),
+        (full.replace("TLS13", "TLS12"), &["tls_server_config.min_version"]),
+        (without("cipher_suites"), &["tls_server_config.cipher_suites"]),
+        (without("curve_preferences"), &["tls_server_config.curve_preferences"]),
+        (
+            without("client_"),
+            &["tls_server_config.client_auth_type", "tls_server_config.client_allowed_sans"],
+        ),
+        (without("client_ca_file"), &["tls_server_config.client_ca_file"]),
+        (without("client_allowed_sans"), &["tls_server_config.client_allowed_sans"]),
+        (full.replace("RequireAndVerify", "RequireAny"), &["tls_server_config.client_auth_type"]),
+        (
+            without("client_allowed_sans").replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"),
+            &["tls_server_config.client_auth_type: would no longer demand", "client_allowed_sans"],
+        ),
+        (
+            without("client_allowed_sans").replace("RequireAndVerifyClientCert", "RequestClientCert"),
+            &["client_auth_type: would no longer demand", "client_auth_type: would no longer have"],
+        ),
+        (full.replace("interval: 1s", "interval: 0"), &["rate_limit"]),
+    ] {
+        let error = reread(&text).expect_err(&text);
+        for key in keys {
+            assert!(error.contains(key), "{key}: {error}\n{text}");
+        }
+        assert!(error.contains("; restart to run with less protection"), "{error}\n{text}");
+    }
+    for text in [
+        full.clone(),
+        format!("\u{feff}{full}"),
+        // One user or name fewer, another one, another password, another limit.
+        without("  bob"),
+        full.replace("bob", "carol"),
+        full.replace(", other.example", ""),
+        full.replace("other.example", "another.example"),
+        full.replace("burst: 5", "burst: 50"),
+        full.replace("X-Frame-Options: deny", "X-Frame-Options: sameorigin\n    X-XSS-Protection: 1"),
+        full.replace(&pem("authority.pem"), &pem("stranger.pem")),
+        full.replace(&pem("server."), &pem("renewed.")),
+    ] {
+        reread(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    }
+}
+
+#[test]
+fn protection_may_come_but_tls_needs_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yml");
+    replace(&path, "");
+    let file = WebConfigFile::load(Some(&path)).unwrap();
+    replace(&path, &everything());
+    let error = file.read().map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("TLS cannot be switched on while the exporter runs; restart it"), "{error}");
+    replace(&path, &everything()[everything().find("rate_limit").unwrap()..]);
+    file.replace(file.read().unwrap());
+    replace(&path, "");
+    assert!(file.read().is_err());
+}
+
 #[tokio::test]
 async fn protection_cannot_be_lost_by_accident() {
     let scene = Scene::new().await;
-    replace(&scene.path("web.yml"), "");
-    scene.warned("the file is empty").await;
-    assert_eq!(scene.status(PASSWORD).await, 200);
-    replace(&scene.path("web.yml"), "rate_limit: {}");
-    scene.warned("TLS cannot be switched on or off").await;
-    assert_eq!(scene.status(PASSWORD).await, 200);
+    let refusal = "web configuration cannot be read anew";
+    for (number, (text, key)) in [
+        ("", "tls_server_config"),
+        ("\u{feff}", "basic_auth_users"),
+        ("tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n", "basic_auth_users"),
+        ("rate_limit: {}", "tls_server_config"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        replace(&scene.path("web.yml"), text);
+        until(text, async || (scene.logged(refusal) > number).then_some(())).await;
+        let log = scene.program.log();
+        let line = log.iter().rfind(|line| line.contains(refusal)).unwrap();
+        assert!(line.contains(key) && line.contains("restart to run with less protection"), "{line}");
+        assert_eq!(scene.status(PASSWORD).await, 200);
+        assert_eq!(scene.status("").await, 401);
+    }
+    // Once each, and told whoever asks for a reload.
+    assert_eq!(scene.logged(refusal), 4);
+    let user = format!("alice:{PASSWORD}");
+    let reload = ["--request", "POST", "--user", &user];
+    let answer = https(scene.program.address, "/-/reload", &reload).await;
+    assert_eq!(answer.status, 500);
+    assert!(answer.body.contains("basic_auth_users: names nobody"), "{}", answer.body);
+    scene.program.signal("HUP").await;
+    scene.warned("configuration not reloaded").await;
+    assert_eq!(scene.status("").await, 401);
     assert_eq!(curl(&format!("http://{}/", scene.program.address), &["--http1.1"]).await.status, 0);
+}
+
+#[tokio::test]
+async fn a_user_who_is_gone_is_refused_at_once_though_his_password_is_remembered() {
+    let scene = Scene::new().await;
+    let bob = bcrypt::hash(OTHER_PASSWORD, 4).unwrap();
+    let alone = config(PASSWORD);
+    replace(&scene.path("web.yml"), &format!("{alone}  bob: {bob}\n"));
+    let bobs = format!("bob:{OTHER_PASSWORD}");
+    let ask = async || https(scene.program.address, "/-/healthy", &["--user", &bobs]).await.status;
+    until("the second user", async || (ask().await == 200).then_some(())).await;
+    replace(&scene.path("web.yml"), &alone);
+    let user = format!("alice:{PASSWORD}");
+    let reload = ["--request", "POST", "--user", &user];
+    assert_eq!(https(scene.program.address, "/-/reload", &reload).await.status, 200);
+    assert_eq!(ask().await, 401);
 }
 
 #[tokio::test]
