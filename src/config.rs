@@ -6,6 +6,7 @@
 
 mod address;
 mod auth;
+pub mod certificate;
 mod cloud;
 mod credentials;
 pub mod duration;

@@ -10,7 +10,7 @@ use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use super::error::Cause;
-use crate::config::ConnectionConfig;
+use crate::config::{ConnectionConfig, certificate};
 
 /// A name that cannot be resolved or a host that does not answer is known long before `request_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -82,24 +82,29 @@ pub fn cause(error: reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause::Timeout(format!("the time to connect ({CONNECT_TIMEOUT:.1?})"));
     }
-    if has::<rustls::Error>(&error) {
+    if find::<rustls::Error>(&error).is_some() {
         return Cause::Tls(error);
     }
     // The library calls everything about a body a matter of decoding, the connection that breaks under it included.
-    let broken = has::<hyper::Error>(&error);
+    let broken = find::<hyper::Error>(&error).is_some();
     if error.is_decode() && !broken { Cause::Decode(Box::new(error)) } else { Cause::Connect(error) }
 }
 
-/// Whether there is an `E` among the causes of `error`.
-fn has<E: std::error::Error + 'static>(error: &reqwest::Error) -> bool {
+/// What a failed handshake means and what cures it, where the library's own words do not say.
+pub fn words(error: &reqwest::Error) -> Option<&'static str> {
+    find::<rustls::Error>(error).and_then(certificate::handshake)
+}
+
+/// The first `E` among the causes of `error`.
+fn find<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut source = error.source();
     while let Some(inner) = source {
-        if inner.is::<E>() {
-            return true;
+        if let Some(found) = inner.downcast_ref() {
+            return Some(found);
         }
         // An `io::Error` does not show what it wraps as its source, but only that one's source.
         let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         source = wrapped.map_or_else(|| inner.source(), |wrapped| Some(wrapped));
     }
-    false
+    None
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Call;
+use super::{Call, connection};
 use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
 
@@ -65,7 +65,7 @@ pub enum Cause {
     #[error("no connection")]
     Connect(#[source] reqwest::Error),
     /// The TLS handshake failed.
-    #[error("TLS failed")]
+    #[error("TLS failed{}", connection::words(.0).map(|words| format!(": {words}")).unwrap_or_default())]
     Tls(#[source] reqwest::Error),
     /// No answer in time; the text names which time.
     #[error("no answer within {0}")]

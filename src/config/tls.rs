@@ -6,12 +6,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use rustls::{Error, RootCertStore};
 use secrecy::zeroize::Zeroizing;
+
+use super::certificate::{self, Misfit};
 
 /// A bundle of all public authorities has 250 KB; this keeps a wrong path from filling the memory.
 const LONGEST: u64 = 4 * 1024 * 1024;
@@ -55,14 +52,21 @@ impl TlsFiles {
                 read.map_err(|message| note(name, format!("{}: {message}", path.display()))).ok()?;
             Some(PemFile { path, content: Arc::new(content) })
         };
-        let authorities = pem("ca_file", authorities, check_authorities);
-        let certificate = pem("cert_file", certificate, |content| certificates(content).map(drop));
-        let key = pem("key_file", key, |content| private_key(content).map(drop));
+        let authorities = pem("ca_file", authorities, |content| certificate::authorities(content).map(drop));
+        let certificate = pem("cert_file", certificate, |content| certificate::chain(content).map(drop));
+        let key = pem("key_file", key, |content| certificate::key(content).map(drop));
         let client = certificate.zip(key);
         if let Some((certificate, key)) = &client
-            && let Err(message) = check_pair(certificate.content(), key.content())
+            && let (Ok(chain), Ok(private_key)) =
+                (certificate::chain(certificate.content()), certificate::key(key.content()))
         {
-            note("key_file", format!("{}: {message}", key.path.display()));
+            match certificate::fit(&chain, &private_key) {
+                Ok(()) => {}
+                Err(Misfit::Certificate(message)) => {
+                    note("cert_file", format!("{}: {message}", certificate.path.display()));
+                }
+                Err(Misfit::Key(message)) => note("key_file", format!("{}: {message}", key.path.display())),
+            }
         }
         Self { authorities, client }
     }
@@ -111,40 +115,6 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     Ok(content)
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    certificates
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| "holds no certificate in PEM form".to_owned())
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_slice(pem)
-        .map_err(|_| "holds no private key in PEM form, or one that is encrypted".to_owned())
-}
-
-fn check_authorities(pem: &[u8]) -> Result<(), String> {
-    let mut store = RootCertStore::empty();
-    for certificate in certificates(pem)? {
-        store
-            .add(certificate)
-            .map_err(|error| format!("holds a certificate that cannot be used: {error}"))?;
-    }
-    Ok(())
-}
-
-fn check_pair(certificate: &[u8], key: &[u8]) -> Result<(), String> {
-    let (certificates, key) = (certificates(certificate)?, private_key(key)?);
-    match CertifiedKey::from_der(certificates, key, &ring::default_provider()) {
-        Ok(_) => Ok(()),
-        Err(Error::InconsistentKeys(_)) => {
-            Err("is not the key of the certificate in cert_file; name the two that go together".to_owned())
-        }
-        Err(error) => Err(format!("cannot be used together with cert_file: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -180,9 +150,9 @@ mod tests {
     fn says_of_each_file_what_is_wrong_with_it() {
         let told = problems(Some(pem("client.key")), Some(pem("no-such.pem")), Some(pem("client.pem")));
         let expected = [
-            "ca_file client.key: holds no certificate in PEM form",
+            "ca_file client.key: holds a private key and no certificate; perhaps the two files are interchanged",
             "cert_file no-such.pem: no such file; create it or correct the path",
-            "key_file client.pem: holds no private key in PEM form, or one that is encrypted",
+            "key_file client.pem: holds a certificate and no private key; perhaps the two files are interchanged",
         ];
         assert_eq!(told, expected);
         let told = problems(None, Some(pem("client.pem")), Some(pem("server.key")));

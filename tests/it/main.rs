@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod acceptance;
+mod certificates;
 mod check_live;
 mod config;
 mod credentials;

@@ -1,10 +1,9 @@
 //! `tls_server_config`: what rustls makes of it, or why it cannot.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
@@ -13,6 +12,7 @@ use super::Protection;
 use super::client_certificate::{ClientCertificates, POLICIES};
 use super::files::Files;
 use super::section::Section;
+use crate::config::certificate::{self, Misfit};
 
 /// The section.
 pub(super) const SECTION: &str = "tls_server_config";
@@ -90,8 +90,10 @@ pub(super) fn read(
         section
             .problem("key_file", "is missing; name the key of the server's certificate, or put it into key");
     }
-    let chain = certificate.and_then(|pem| certificates(section, &pem));
-    let key = key.and_then(|pem| private_key(section, &pem));
+    let pair = match (&certificate, &key) {
+        (Some(certificate), Some(key)) => pair(section, certificate, key),
+        _ => None,
+    };
     let prefer_server = section.flag("prefer_server_cipher_suites", true);
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&supported(versions));
     // Noted where the suites were read.
@@ -100,14 +102,11 @@ pub(super) fn read(
         Some(clients) => builder.with_client_cert_verifier(Arc::new(clients)),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder
-        .with_single_cert(chain?, key?)
+    let (chain, key) = pair?;
+    let config = builder.with_single_cert(chain, key);
+    let mut config = config
         .inspect_err(|error| {
-            let message = match error {
-                rustls::Error::InconsistentKeys(_) => "is not the key of the certificate".to_owned(),
-                other => format!("certificate and key cannot be used: {other}"),
-            };
-            section.problem("key_file", message);
+            section.problem("key_file", format!("cannot be used with the certificate: {error}"));
         })
         .ok()?;
     config.ignore_client_order = prefer_server;
@@ -118,41 +117,50 @@ pub(super) fn read(
 /// Text in PEM form, with the key that gives it.
 struct Pem {
     key: String,
-    content: Vec<u8>,
+    file: Option<PathBuf>,
+    /// `None` if the file cannot be read.
+    content: Option<Vec<u8>>,
 }
 
-/// What is in the file that `KEY_file` names, or else in `KEY` itself. Unreadable files count as given and empty.
+/// What is in the file that `KEY_file` names, or else in `KEY` itself.
 fn pem(section: &Section<'_>, key: &str, directory: &Path, files: &mut Files) -> Option<Pem> {
     let file_key = format!("{key}_file");
     if let Some(file) = section.text(&file_key) {
-        let content = files.read(&directory.join(file)).unwrap_or_else(|message| {
-            section.problem(&file_key, message);
-            Vec::new()
-        });
-        return Some(Pem { key: file_key, content });
+        let file = directory.join(file);
+        let content = files.read(&file).inspect_err(|message| section.problem(&file_key, message)).ok();
+        return Some(Pem { key: file_key, file: Some(file), content });
     }
     let content = section.text(key)?.as_bytes().to_vec();
-    Some(Pem { key: key.to_owned(), content })
+    Some(Pem { key: key.to_owned(), file: None, content: Some(content) })
 }
 
-/// The certificates in `pem`, of which there must be one.
-fn certificates(section: &Section<'_>, pem: &Pem) -> Option<Vec<CertificateDer<'static>>> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem.content).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => return Some(certificates),
-        // Noted when it was read.
-        _ if pem.content.is_empty() && pem.key.ends_with("_file") => {}
-        _ => section.problem(&pem.key, "holds no certificate in PEM form"),
+impl Pem {
+    /// What `read` makes of it. A problem of a file names the file; one that could not be read was noted then.
+    fn read<T>(&self, section: &Section<'_>, read: impl Fn(&[u8]) -> Result<T, String>) -> Option<T> {
+        let content = self.content.as_ref()?;
+        read(content).inspect_err(|message| self.problem(section, message)).ok()
+    }
+
+    fn problem(&self, section: &Section<'_>, message: &str) {
+        let file = self.file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
+        section.problem(&self.key, format!("{file}{message}"));
+    }
+}
+
+/// The server's certificate with its chain, and its key.
+fn pair(
+    section: &Section<'_>,
+    chain_pem: &Pem,
+    key_pem: &Pem,
+) -> Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let (chain, key) = (chain_pem.read(section, certificate::chain), key_pem.read(section, certificate::key));
+    let (chain, key) = (chain?, key?);
+    match certificate::fit(&chain, &key) {
+        Ok(()) => return Some((chain, key)),
+        Err(Misfit::Certificate(message)) => chain_pem.problem(section, &message),
+        Err(Misfit::Key(message)) => key_pem.problem(section, &message),
     }
     None
-}
-
-fn private_key(section: &Section<'_>, pem: &Pem) -> Option<PrivateKeyDer<'static>> {
-    let key = PrivateKeyDer::from_pem_slice(&pem.content).ok();
-    if key.is_none() && !(pem.content.is_empty() && pem.key.ends_with("_file")) {
-        section.problem(&pem.key, "holds no private key in PEM form, or one that is encrypted");
-    }
-    key
 }
 
 /// The oldest and the newest version to speak.
@@ -228,7 +236,9 @@ fn not_supported(name: &str, prefix: &str, known: &[String]) -> String {
         && name.len() < 50
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let name = if like_one { name } else { "this" };
-    format!("{name} is not supported; use some of {}", known.join(", "))
+    let why =
+        if like_one && name.contains("_CBC_") { ": suites with CBC have been broken too often" } else { "" };
+    format!("{name} is not supported{why}; use some of {}", known.join(", "))
 }
 
 fn client_certificates(
@@ -261,7 +271,7 @@ fn client_certificates(
         return None;
     };
     let authorities = match authorities {
-        Some(pem) => certificates(section, pem)?,
+        Some(pem) => pem.read(section, certificate::authorities)?,
         // As in Go: those that the system trusts.
         None if policy.verified => rustls_native_certs::load_native_certs().certs,
         None => Vec::new(),

@@ -369,7 +369,8 @@ mod tests {
                 Some(_) = waiting.next() => before += 1,
             }
         };
-        assert_eq!((admission, before), (Admission::Admitted, 2));
+        assert_eq!(admission, Admission::Admitted);
+        assert!(before <= 2, "{before}");
     }
 
     #[tokio::test]

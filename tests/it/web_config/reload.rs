@@ -101,6 +101,36 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
 }
 
 #[tokio::test]
+async fn garbage_in_a_file_that_is_named_is_never_a_success() {
+    let scene = Scene::new().await;
+    let user = format!("alice:{PASSWORD}");
+    let reload = ["--request", "POST", "--user", &user];
+    let good = fs::read_to_string(scene.path("server/tls.crt")).unwrap();
+    let half = &good[..good.len() / 2];
+    let (no_certificate, twice) = ("hunter2", format!("{good}{half}"));
+    for (name, content) in [
+        ("tls.crt", ""),
+        ("tls.crt", no_certificate),
+        ("tls.crt", half),
+        ("tls.crt", &twice),
+        ("tls.key", ""),
+    ] {
+        let path = scene.path("server").join(name);
+        let before = fs::read_to_string(&path).unwrap();
+        replace(&path, content);
+        let answer = https(scene.program.address, "/-/reload", &reload).await;
+        assert_eq!(answer.status, 500, "{name}: {content}");
+        let file = scene.path(name);
+        assert!(answer.body.contains(&format!("_file: {}: ", file.display())), "{}", answer.body);
+        assert!(!answer.body.contains("hunter2"), "{}", answer.body);
+        // The old certificate stays in force.
+        assert_eq!(scene.certificate().await, good);
+        replace(&path, &before);
+        assert_eq!(https(scene.program.address, "/-/reload", &reload).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn changed_users_are_admitted_and_the_old_ones_are_not() {
     let scene = Scene::new().await;
     assert_eq!(scene.status(PASSWORD).await, 200);
