@@ -6,6 +6,7 @@ pub mod once;
 pub mod sources;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -130,11 +131,11 @@ pub fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Resul
     }
 }
 
-/// The environment of the process. What is not UTF-8 cannot be meant for this program.
+/// The environment of the process. A replacement character stands for what is not UTF-8: see
+/// [`crate::config::is_unreadable`].
 pub fn environment() -> BTreeMap<String, String> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+    let text = |text: OsString| text.into_string().unwrap_or_else(|text| text.to_string_lossy().into_owned());
+    std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
 }
 
 /// What a signal asks for.

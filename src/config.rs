@@ -69,6 +69,12 @@ impl Config {
     }
 }
 
+/// Whether the value of a variable is not UTF-8: whoever collects the environment puts this character where it cannot
+/// read it. Nobody means it.
+pub fn is_unreadable(value: &str) -> bool {
+    value.contains(char::REPLACEMENT_CHARACTER)
+}
+
 /// One source: a cloud account (or part of one) to poll.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::key_service::Metadata;
-use super::{Secret, address};
+use super::{Secret, address, is_unreadable};
 
 pub(super) use huawei::{addresses, huawei, metadata, pod_identity};
 pub(super) use naver::naver;
@@ -83,6 +83,16 @@ fn pair<'a>(
         (None, Some(_)) => Err(format!("{first_name} is missing; it goes together with {second_name}")),
         (Some(_), None) => Err(format!("{second_name} is missing; it goes together with {first_name}")),
         (None, None) => Ok(None),
+    }
+}
+
+/// Whether all variables that begin with one of `beginnings` can be read: nobody is to find out that one could not by
+/// which other credential is used.
+fn readable(environment: &Environment, beginnings: &[&str]) -> Result<(), String> {
+    let ours = |name: &str| beginnings.iter().any(|beginning| name.starts_with(beginning));
+    match environment.iter().find(|(name, value)| ours(name) && is_unreadable(value)) {
+        Some((name, _)) => Err(format!("{name} is not UTF-8; correct or remove it")),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use ::config::{File, FileFormat, Value, ValueKind};
 
+use super::is_unreadable;
 use super::keys::{self, Kind};
 use super::problem::{ConfigError, Problems};
 use crate::inventory::SourceName;
@@ -57,8 +58,13 @@ pub(super) fn layer(
                 continue;
             }
         };
-        // A parent that is no table is an error of the file; overriding would hide it.
-        if has_room(&file.cache, &path) {
+        if is_unreadable(value) {
+            problems.add(variable, "is not UTF-8; correct or remove it");
+            continue;
+        }
+        // A parent that is no table is an error of the file; overriding would hide it. An empty variable is not set: it
+        // must not undo what the file says.
+        if !value.is_empty() && has_room(&file.cache, &path) {
             let value = Value::new(Some(variable), value.as_str());
             builder = builder
                 .set_override(path.join("."), value)
@@ -177,6 +183,23 @@ mod tests {
         ] {
             assert!(path(variable).is_err(), "{variable}");
         }
+    }
+
+    #[test]
+    fn an_empty_variable_leaves_what_the_file_says() {
+        let text = "poll.interval = '1m'\n[sources.a]\nendpoint = 'https://gateway'\ntags.info = true\nregion = 'KR'";
+        let names =
+            ["POLL__INTERVAL", "SOURCES__A__ENDPOINT", "SOURCES__A__TAGS__INFO", "SOURCES__A__PROJECT_ID"];
+        let empty = names.map(|name| (format!("CRE__{name}"), String::new()));
+        let problems = Problems::default();
+        let tree = layer(text, &BTreeMap::from(empty), &problems).unwrap();
+        assert_eq!(tree, layer(text, &BTreeMap::new(), &problems).unwrap());
+        problems.none_or_error().unwrap();
+        // Its name must be right all the same.
+        let problems = Problems::default();
+        layer(text, &BTreeMap::from([("CRE__POLL__INTERVALL".to_owned(), String::new())]), &problems)
+            .unwrap();
+        problems.none_or_error().unwrap_err();
     }
 
     #[test]

@@ -31,4 +31,5 @@ mod soak;
 mod state;
 mod support;
 mod swr;
+mod variables;
 mod web_config;

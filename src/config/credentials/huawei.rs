@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    Environment, Found, FoundAddress, checked, home, metadata_service, pair, read_ini, secret, secret_file,
-    set, value,
+    Environment, Found, FoundAddress, checked, home, metadata_service, pair, read_ini, readable, secret,
+    secret_file, set, value,
 };
 use crate::config::address;
 use crate::config::key_service::{KeyService, Metadata, Oidc, container_address};
@@ -19,6 +19,7 @@ pub(in crate::config) fn huawei(
     region: Option<&str>,
     allow_http: bool,
 ) -> Result<(SwrAuth, Found), String> {
+    readable(environment, &["HUAWEICLOUD_", "HC_CONTAINER_", "HOME"])?;
     let mut found = addresses(environment, region);
     if let Some(service) = identity_provider(environment)? {
         return Ok((SwrAuth::Temporary(service), found));
@@ -54,6 +55,7 @@ pub(in crate::config) fn addresses(environment: &Environment, region: Option<&st
 
 /// The metadata service. No SDK can be told another address; the variable is named after those for IAM and STS.
 pub(in crate::config) fn metadata(environment: &Environment, last_resort: bool) -> Result<Metadata, String> {
+    readable(environment, &["HUAWEICLOUD_"])?;
     metadata_service(environment, &["HUAWEICLOUD_SDK_METADATA_ENDPOINT"], last_resort)
 }
 
@@ -64,6 +66,7 @@ pub(in crate::config) fn pod_identity(
     region: Option<&str>,
     allow_http: bool,
 ) -> Result<Option<KeyService>, String> {
+    readable(environment, &["HUAWEICLOUD_", "HC_CONTAINER_"])?;
     match identity_provider(environment)? {
         Some(service) => Ok(Some(service)),
         None => cluster(environment, region, allow_http),
@@ -120,7 +123,7 @@ fn file(environment: &Environment, found: &mut Found) -> Result<Option<SwrAuth>,
     } else {
         return Ok(None);
     };
-    found.project_id = key("project_id").map(str::to_owned);
+    found.project_id = found.project_id.take().or_else(|| key("project_id").map(str::to_owned));
     if found.iam_endpoint.is_none() {
         let origin = named("iam_endpoint");
         found.iam_endpoint =
@@ -263,6 +266,44 @@ mod tests {
         let (auth, found) = huawei(&environment, None, false).unwrap();
         assert!(matches!(auth, SwrAuth::AccessKey { secret_key, .. } if shown(&secret_key) == "a=b:c#d;e"));
         assert_eq!(found.project_id.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_read_is_refused_and_not_passed_over() {
+        for name in [
+            "HUAWEICLOUD_SDK_AK",
+            "HUAWEICLOUD_SDK_PROJECT_ID",
+            "HUAWEICLOUD_SDK_REGION_SWR_CN_NORTH_4",
+            "HC_CONTAINER_CREDENTIALS_FULL_URI",
+            "HOME",
+        ] {
+            let message = found(&environment(&[(name, "\u{fffd}")])).unwrap_err();
+            assert_eq!(message, format!("{name} is not UTF-8; correct or remove it"));
+        }
+        let environment = environment(&[("HUAWEICLOUD_SDK_METADATA_ENDPOINT", "\u{fffd}")]);
+        assert!(metadata(&environment, false).is_err() && pod_identity(&environment, None, false).is_err());
+    }
+
+    #[test]
+    fn the_project_of_the_environment_counts_whichever_step_gives_the_key() {
+        let (_directory, token) = token_file();
+        let file = "[basic]\nak = A\nsk = S\n";
+        for (home_file, more) in [
+            (file.to_owned(), vec![]),
+            (format!("{file}project_id = file\n"), vec![]),
+            (String::new(), vec![("HUAWEICLOUD_SDK_AK", "a"), ("HUAWEICLOUD_SDK_SK", "s")]),
+            (
+                String::new(),
+                vec![("HUAWEICLOUD_SDK_IDP_ID", "i"), ("HUAWEICLOUD_SDK_ID_TOKEN_FILE", token.as_str())],
+            ),
+            (String::new(), vec![]),
+        ] {
+            let (_home, mut environment) = home_with(".huaweicloud/credentials", &home_file);
+            environment.insert("HUAWEICLOUD_SDK_PROJECT_ID".to_owned(), "variable".to_owned());
+            environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            let (_, found) = huawei(&environment, None, false).unwrap();
+            assert_eq!(found.project_id.as_deref(), Some("variable"), "{home_file} {more:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! NAVER Cloud Platform: what <https://github.com/NaverCloudPlatform/ncloud-sdk-go-v2> looks at.
 
-use super::{Environment, home, metadata_service, pair, read_ini, secret, set, value};
+use super::{Environment, home, metadata_service, pair, read_ini, readable, secret, set, value};
 use crate::config::NcrAuth;
 
 /// The first of: `NCLOUD_*`; the profile that `NCLOUD_PROFILE` names, or `DEFAULT`, in `~/.ncloud/configure`; the
@@ -8,6 +8,7 @@ use crate::config::NcrAuth;
 ///
 /// Errors: half a credential, or a file or address that cannot be used; the message holds no secret.
 pub(in crate::config) fn naver(environment: &Environment) -> Result<NcrAuth, String> {
+    readable(environment, &["NCLOUD_", "HOME"])?;
     let first_set =
         |names: [&'static str; 2]| names.into_iter().find(|name| set(environment, name).is_some());
     let access_name =
@@ -108,6 +109,14 @@ mod tests {
         assert_eq!(found(&environment), two("variable", "s"));
         let (_home, environment) = home_with(".ncloud/configure", "[a]\nncloud_api_url = https://a\n[b]\n");
         assert_eq!(found(&environment), two("http://169.254.169.254/", "metadata"));
+    }
+
+    #[test]
+    fn a_variable_that_cannot_be_read_is_refused_and_not_passed_over() {
+        for name in ["NCLOUD_ACCESS_KEY", "NCLOUD_SECRET_KEY", "NCLOUD_PROFILE", "HOME"] {
+            let message = naver(&environment(&[(name, "\u{fffd}")])).unwrap_err();
+            assert_eq!(message, format!("{name} is not UTF-8; correct or remove it"));
+        }
     }
 
     #[test]
