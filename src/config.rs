@@ -133,6 +133,15 @@ impl Cloud {
         }
     }
 
+    /// Whether there is no credential but the one that a metadata service may give, of which nothing says that it is there.
+    pub fn is_last_resort(&self) -> bool {
+        match self {
+            Self::Swr(SwrConfig { auth: SwrAuth::Temporary(KeyService::Metadata(metadata)), .. })
+            | Self::Ncr(NcrConfig { auth: NcrAuth::ServerRole(metadata), .. }) => metadata.last_resort,
+            _ => false,
+        }
+    }
+
     /// The listings of shared repositories to read.
     pub fn shared(&self) -> &[Center] {
         match self {

@@ -77,6 +77,15 @@ async fn run(
                 say(io::stderr(), &logging::chain(&error));
                 return Ok(ExitCode::from(2));
             }
+            for source in config.sources.iter().filter(|source| source.cloud.is_last_resort()) {
+                let (name, credential) = (&source.name, source.cloud.credential());
+                say(
+                    io::stderr(),
+                    &format!(
+                        "sources.{name}.auth: no credential is configured; what is left is a {credential}"
+                    ),
+                );
+            }
             if !live {
                 say(io::stdout(), "ok");
                 return Ok(ExitCode::SUCCESS);

@@ -9,6 +9,7 @@ use super::AppError;
 use super::sources::{info, provider};
 use crate::client::{ApiError, Guards, Poll};
 use crate::config::{Cloud, Config, SourceConfig};
+use crate::exposition::families::tag_series;
 use crate::exposition::limit::{Selection, select};
 use crate::inventory::{Entry, Inventory, Repositories, Repository, SharedRepository, Tag, TagSet};
 use crate::provider::{Provider, RepositoryListing};
@@ -67,7 +68,7 @@ async fn preview(config: &SourceConfig, provider: &dyn Provider) -> Result<Previ
     for center in config.cloud.shared() {
         let shared = provider.shared_repositories(&poll, *center).await?;
         preview.shared.extend(shared.rows);
-        preview.shared_mismatch += shared.mismatch;
+        preview.shared_mismatch = preview.shared_mismatch.saturating_add(shared.mismatch);
     }
     listing.rows.retain(|r| config.repositories.keeps_repository(&r.organization, &r.name));
     if let Some(repository) = listing.rows.first().filter(|_| config.tags.enabled) {
@@ -117,24 +118,23 @@ impl Preview {
             return (lists + shared, lists + shared);
         }
         let pages = |r: &Repository| r.images.unwrap_or(1).div_ceil(TAGS_PAGE).max(1);
-        let tags = self.scaled(self.listing.rows.iter().map(pages).sum());
+        let tags = self.scaled(sum(self.listing.rows.iter().map(pages)));
         let sweeps = config.tags.full_sweep.as_secs().div_ceil(config.poll.interval.as_secs().max(1)).max(1);
-        (lists + shared + tags, lists + shared + tags.div_ceil(sweeps))
+        (sum([lists, shared, tags]), sum([lists, shared, tags.div_ceil(sweeps)]))
     }
 
     /// Series that the first pages make, in proportion for the whole.
     fn series(&self, config: &SourceConfig) -> u64 {
-        let newest = config.tags.newest.unwrap_or(usize::MAX);
         let sample = self.tags.first().cloned().unwrap_or_default();
         let entry = |repository: &Repository| {
-            let images =
-                repository.images.map_or(self.tags.len(), |n| usize::try_from(n).unwrap_or(usize::MAX));
-            let tag = |n: usize| Tag { name: n.to_string().into(), ..sample.clone() };
-            let newest = (0..images.min(newest)).map(tag).collect();
-            let tags = TagSet { images: Some(1), last_push: sample.updated, newest };
+            let tags = TagSet { images: Some(1), last_push: sample.updated, ..TagSet::default() };
             let tags = config.tags.enabled.then(|| Arc::new(tags));
             Entry { repository: Arc::new(repository.clone()), tags }
         };
+        // Counted and not made: an API may state any number.
+        let newest = config.tags.newest.map_or(u64::MAX, |newest| newest as u64);
+        let tags = |row: &Repository| row.images.unwrap_or(self.tags.len() as u64).min(newest);
+        let tags = if config.tags.enabled { sum(self.listing.rows.iter().map(tags)) } else { 0 };
         let inventory = Inventory {
             source: Arc::new(info(config)),
             up: Some(true),
@@ -150,14 +150,23 @@ impl Preview {
         let served = select(&inventory, None, &Selection::default()).counts().served;
         let limit = config.series_limit.unwrap_or(u64::MAX);
         let (fixed, of_rows) = served.split_at(2);
-        (fixed.iter().sum::<u64>() + self.scaled(of_rows.iter().sum())).min(limit)
+        let of_rows = sum(of_rows.iter().copied().chain([tags.saturating_mul(tag_series(&sample))]));
+        sum(fixed.iter().copied().chain([self.scaled(of_rows)])).min(limit)
     }
 
     /// A figure of the rows of the first pages in proportion to all rows.
     fn scaled(&self, figure: u64) -> u64 {
         match self.listing.listed {
             0 => figure,
-            listed => figure.saturating_mul(self.repositories()).div_ceil(listed),
+            listed => {
+                let of_all = (u128::from(figure) * u128::from(self.repositories())).div_ceil(listed.into());
+                u64::try_from(of_all).unwrap_or(u64::MAX)
+            }
         }
     }
+}
+
+/// The sum, or the largest number: an estimate of what an API states need not be exact there.
+fn sum(figures: impl IntoIterator<Item = u64>) -> u64 {
+    figures.into_iter().fold(0, u64::saturating_add)
 }

@@ -24,6 +24,8 @@ pub async fn run(cli: &Cli, web: Arc<WebConfigFile>, started: Instant) -> Result
     tracing::info!(
         endpoint = simulator.swr_url(),
         iam_endpoint = simulator.iam_url(),
+        region = keys::REGION,
+        project_id = keys::PROJECT_ID,
         access_key = keys::SWR_ACCESS_KEY,
         secret_key = keys::SWR_SECRET_KEY,
         account = keys::IAM_ACCOUNT,

@@ -131,6 +131,8 @@ pub struct Refusal {
     pub code: Option<String>,
     /// The API's own words.
     pub message: Option<String>,
+    /// What to do about it where the API's words do not tell; in words of ours, which nothing cuts.
+    pub cure: Option<&'static str>,
     /// Whether the same request may succeed a little later.
     pub retry: bool,
 }
@@ -196,6 +198,9 @@ impl fmt::Display for Refusal {
         if let Some(message) = &self.message {
             write!(f, ", {message:?}")?;
         }
+        if let Some(cure) = self.cure {
+            write!(f, "; {cure}")?;
+        }
         Ok(())
     }
 }
@@ -206,7 +211,7 @@ mod tests {
 
     fn refusal(message: &str) -> Refusal {
         let message = Some(message.to_owned());
-        Refusal { status: 401, reason: Reason::Unauthorized, code: None, message, retry: false }
+        Refusal { status: 401, reason: Reason::Unauthorized, code: None, message, cure: None, retry: false }
     }
 
     #[test]
@@ -240,6 +245,13 @@ mod tests {
         let code = Some("a\nb\u{1b}[31m".to_owned());
         let shown = Refusal { code, ..refusal("c\r\nd") }.to_string();
         assert_eq!(shown, r#"status 401, code a\nb\u{1b}[31m, "c\r\nd""#);
+    }
+
+    #[test]
+    fn keeps_the_cure_of_a_long_message() {
+        let long = Refusal { cure: Some("set region"), ..refusal(&"x".repeat(1000)) };
+        let shown = long.clean(&[]).to_string();
+        assert!(shown.contains("xxx…") && shown.ends_with("; set region"), "{shown}");
     }
 
     #[test]

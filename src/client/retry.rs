@@ -71,7 +71,8 @@ mod tests {
     use crate::telemetry::Reason;
 
     fn refused(retry: bool, retry_after: Option<Duration>) -> Cause {
-        let refusal = Refusal { status: 429, reason: Reason::Throttled, code: None, message: None, retry };
+        let refusal =
+            Refusal { status: 429, reason: Reason::Throttled, code: None, message: None, cure: None, retry };
         Cause::Refused { refusal, retry_after }
     }
 

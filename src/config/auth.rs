@@ -151,7 +151,7 @@ fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secr
         return None;
     }
     if table.has(name) {
-        let place = table.path_of(name);
+        let place = table.variable_of(name).map_or_else(|| table.path_of(name), str::to_owned);
         return table.text(name).map(|text| Secret::from_value(SecretString::from(text), place));
     }
     let path = surroundings.directory.join(table.text(&name_file)?);

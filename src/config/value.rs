@@ -44,10 +44,15 @@ impl<'a> Table<'a> {
         names
     }
 
+    /// The variable that set `key`, if one did.
+    pub(super) fn variable_of(&self, key: &str) -> Option<&'a str> {
+        self.get(key).and_then(Value::origin)
+    }
+
     /// Notes a problem with `key`, naming the variable that set it, if one did.
     pub(super) fn problem(&self, key: &str, message: impl Into<String>) {
         let mut path = self.path_of(key);
-        if let Some(variable) = self.get(key).and_then(Value::origin) {
+        if let Some(variable) = self.variable_of(key) {
             path = format!("{path} ({variable})");
         }
         self.problems.add(path, message);

@@ -1,6 +1,6 @@
 //! Which series of a source are served when there are more than its limit allows.
 //!
-//! First the number of tags per repository shrinks, then repositories are withheld, then shared ones; series of
+//! First the number of tags per repository shrinks, then shared repositories are withheld, then one's own; series of
 //! the source itself and of organizations never are.
 
 use std::cmp::Reverse;
@@ -127,10 +127,10 @@ pub fn select(inventory: &Inventory, limit: Option<u64>, previous: &Selection) -
         previous.tags,
     );
     let served_tags = tags.up_to(most_tags);
-    let (serves_repository, served_repositories) =
-        fill(&repository_rows, repositories.entries.len(), budget.saturating_sub(of_shared));
-    let (serves_shared, of_shared_served) =
-        fill(&shared_rows, shared.len(), budget.saturating_sub(served_repositories));
+    let (serves_repository, served_repositories) = fill(&repository_rows, repositories.entries.len(), budget);
+    // What is left over where one's own do not fit is not for shared ones.
+    let left = if served_repositories == of_repositories { budget - served_repositories } else { 0 };
+    let (serves_shared, of_shared_served) = fill(&shared_rows, shared.len(), left);
     Selection {
         tags: most_tags,
         repositories: inventory.repositories.clone(),

@@ -31,7 +31,7 @@ pub fn from_answer(status: u16, body: &[u8], fields: ErrorFields) -> Refusal {
         501 | 505.. => (Reason::Server, false),
         _ => (Reason::Protocol, false),
     };
-    let mut refusal = Refusal { status, reason, code: None, message: None, retry };
+    let mut refusal = Refusal { status, reason, code: None, message: None, cure: None, retry };
     if let Ok(body) = serde_json::from_slice(body) {
         read(&body, fields, &mut refusal);
     }

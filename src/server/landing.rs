@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::status::{CollectorState, Failure, SourceStatus, State, Status};
+use super::status::{CollectorState, Failure, SourceStatus, State, Status, cut};
 use crate::inventory::Timestamp;
 use text::{Escaped, amount, clock, counted, foreign, number, spelled, time};
 
@@ -212,7 +212,10 @@ fn problems(html: &mut String, source: &SourceStatus, now: Timestamp) {
             let _ = writeln!(html, "<p>The credential is tried again {}.</p>", time(next, now));
         }
         for (title, failure) in all {
-            let (when, message) = (time(failure.time, now), foreign(&failure.message, LONGEST_MESSAGE));
+            let (when, message) = (
+                time(failure.time, now),
+                foreign(&cut(&failure.message, LONGEST_MESSAGE), LONGEST_MESSAGE + 1),
+            );
             let _ = writeln!(html, "<p class=\"message\">{title}, {when}: {message}</p>");
         }
         html.push_str("</div>\n");

@@ -275,18 +275,22 @@ fn collector_state(status: &CollectorStatus) -> CollectorState {
             reason: failure.reason.as_str(),
             what_happened: failure.reason.what_happened(),
             cure: failure.reason.cure(),
-            message: cut(&failure.message),
+            message: cut(&failure.message, LONGEST_MESSAGE),
             next_attempt_time: failure.next_attempt,
         }),
     }
 }
 
-/// A text cut at a character.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_MESSAGE) {
-        Some((end, _)) => text[..end].to_owned() + "…",
-        None => text.to_owned(),
+/// An error of at most `most` characters. What is too much is taken out of its middle: it begins with what was tried and
+/// ends with what to do.
+pub fn cut(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
     }
+    let at = |character| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let begin = most / 3;
+    format!("{}…{}", &text[..at(begin)], &text[at(length - (most - begin))..])
 }
 
 #[expect(clippy::ref_option, reason = "serde calls it so")]
@@ -296,4 +300,22 @@ fn seconds<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<
 
 fn to_milliseconds(seconds: f64) -> f64 {
     (seconds * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_cut_in_its_middle_so_that_the_cure_stays() {
+        let long = format!("list_tags: GET {} failed; renew the key", "é".repeat(50));
+        for most in [30, 40, 60] {
+            let short = cut(&long, most);
+            assert!(short.starts_with("list_tags") && short.ends_with("renew the key"), "{short}");
+            assert_eq!(short.chars().count(), most + 1);
+        }
+        for most in [long.chars().count(), 1000] {
+            assert_eq!(cut(&long, most), long);
+        }
+    }
 }

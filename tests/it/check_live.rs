@@ -9,6 +9,9 @@ use container_registry_exporter::simulator::{
     Call, Image, ImageTag, Registry, Repository, Simulator, Tag, World, keys,
 };
 use expect_test::expect;
+use serde_json::json;
+
+use crate::support;
 
 /// 2,500 SWR repositories with two tags each and one NCR image with three.
 async fn simulator() -> Simulator {
@@ -71,6 +74,26 @@ async fn says_what_polling_costs_and_reads_only_first_pages() {
     let calls =
         [Call::ListRepositories, Call::ListShared, Call::ListTags, Call::ListImages, Call::ListImageTags];
     assert_eq!(calls.map(|call| simulator.requests(call)), [1, 2, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn figures_beyond_all_bounds_end_in_the_largest_number() {
+    let mut world = World::empty();
+    for name in ["a", "b"] {
+        let mut repository = Repository::new("group", name).with_tag(Tag::new("v1", 1));
+        repository.overrides.insert("num_images".to_owned(), Some(json!(i64::MAX)));
+        repository.overrides.insert("size".to_owned(), Some(json!(u64::MAX)));
+        repository.overrides.insert("total_range".to_owned(), Some(json!(i64::MAX)));
+        repository.shared_by_me = true;
+        world.swr.add(repository.clone());
+        world.swr.add_shared_with_me(repository);
+    }
+    let simulator = Simulator::start(world).await.unwrap();
+    let source = support::swr(&simulator, "tags = { newest = \"all\" }\nlimits = { series_per_source = 0 }");
+    let config = Config::parse(&source, Path::new("."), &BTreeMap::new()).unwrap();
+    let (report, good) = check::live(&config).await.unwrap();
+    assert!(good, "{report}");
+    assert!(report.contains(&format!("series: ≈ {}", u64::MAX)), "{report}");
 }
 
 #[tokio::test]

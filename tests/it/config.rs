@@ -164,6 +164,25 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
+fn a_secret_of_the_environment_is_told_as_coming_from_there() {
+    let environment =
+        ["ACCESS_KEY", "SECRET_KEY"].map(|key| (format!("CRE__SOURCES__A__AUTH__{key}"), SECRET.to_owned()));
+    for (provider, region) in [("swr", "cn-north-4"), ("ncr", "KR")] {
+        let text = format!(
+            "[sources.a]\nprovider = \"{provider}\"\nregion = \"{region}\"\nauth.access_key = \"a\"\n"
+        );
+        let config = Config::parse(&text, Path::new(""), &environment.clone().into()).unwrap();
+        let credential = config.sources[0].cloud.credential();
+        assert_eq!(credential, "access key from CRE__SOURCES__A__AUTH__ACCESS_KEY");
+    }
+    let text = "[sources.a]\nprovider = \"swr\"\nregion = \"r\"\n\
+                auth = { method = \"password\", account = \"a\", username = \"u\" }\n";
+    let environment = BTreeMap::from([("CRE__SOURCES__A__AUTH__PASSWORD".to_owned(), SECRET.to_owned())]);
+    let credential = Config::parse(text, Path::new(""), &environment).unwrap().sources[0].cloud.credential();
+    assert_eq!(credential, "password of u in account a, from CRE__SOURCES__A__AUTH__PASSWORD");
+}
+
+#[test]
 fn snapshots_are_kept_beside_the_file_where_the_section_names_a_directory() {
     assert_eq!(load("state").state, Some(PathBuf::from("tests/config/ok/snapshots")));
     assert_eq!(load("environment").state, Some(PathBuf::from("/var/lib/cre")));

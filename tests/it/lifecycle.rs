@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use container_registry_exporter::simulator::{Call, Fault, Registry, Repository, Simulator, World};
+use container_registry_exporter::simulator::{Call, Fault, Registry, Repository, Simulator, World, keys};
 use regex::Regex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
@@ -101,6 +101,8 @@ async fn output_that_nobody_takes_is_no_defect() {
 #[tokio::test]
 async fn demo_shows_registries_that_move_and_stops_on_sigterm() {
     let mut demo = Program::start(&["demo"]).await;
+    // What a client of one's own needs besides the addresses and keys.
+    assert!(demo.log().iter().any(|line| line.contains(&format!("project_id={}", keys::PROJECT_ID))));
     assert_eq!(demo.get("/-/healthy").await, "healthy\n");
     until("readiness", async || (get(demo.address, "/-/ready", "").await.status == 200).then_some(())).await;
 

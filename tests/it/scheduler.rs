@@ -53,7 +53,7 @@ fn outcome(reason: Option<Reason>) -> Result<(), ApiError> {
     let Some(reason) = reason else { return Ok(()) };
     let url = "https://registry.example/list".parse().unwrap();
     let call = Call { operation: "list", method: "GET", url: &url, body_limit: 0 };
-    let refusal = Refusal { status: 418, reason, code: None, message: None, retry: false };
+    let refusal = Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false };
     Err(ApiError::new(call, 1, Duration::ZERO, Cause::Refused { refusal, retry_after: None }))
 }
 

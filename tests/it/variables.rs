@@ -71,3 +71,20 @@ async fn an_empty_web_configuration_is_none() {
             .await;
     assert_eq!(output.status.code(), Some(2));
 }
+
+#[tokio::test]
+async fn check_says_where_only_the_metadata_service_is_left() {
+    for (config, place, holder) in [(SWR, "sources.swr.auth", "agency"), (NCR, "sources.ncr.auth", "role")] {
+        let output = check(config, &[], &[]).await;
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "ok\n"));
+        let said = text(&output.stderr);
+        let parts =
+            [place, "no credential is configured", holder, "metadata service at http://169.254.169.254"];
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        let output = check(&(config.to_owned() + KEY), &[], &[]).await;
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    }
+    // Who asks for it knows.
+    let output = check(&(SWR.to_owned() + "auth = { method = \"metadata\" }\n"), &[], &[]).await;
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}

@@ -21,7 +21,7 @@ fn error(cause: Cause) -> ApiError {
 
 fn refused(status: u16) -> ApiError {
     let reason = if status == 404 { Reason::NotFound } else { Reason::Protocol };
-    let refusal = Refusal { status, reason, code: None, message: None, retry: false };
+    let refusal = Refusal { status, reason, code: None, message: None, cure: None, retry: false };
     error(Cause::Refused { refusal, retry_after: None })
 }
 

@@ -247,13 +247,10 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
         }
         // No such synchronization, retention rule, share: not found, reported as 400.
         Some("4001158" | "4000306" | "4001090") if status == 400 => refusal.reason = Reason::NotFound,
-        Some(number) => {
-            if let Some((_, cure)) = CURES.iter().find(|(known, _)| *known == number) {
-                let message = refusal.message.map_or_else(String::new, |message| message + "; ");
-                refusal.message = Some(message + cure);
-            }
+        number => {
+            let cure = CURES.iter().find(|(known, _)| Some(*known) == number);
+            refusal.cure = cure.map(|(_, cure)| *cure);
         }
-        None => {}
     }
     refusal
 }

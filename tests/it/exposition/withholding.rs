@@ -115,14 +115,16 @@ fn tags_shrink_before_repositories_are_withheld_and_grow_again_below_the_limit()
 }
 
 #[test]
-fn shared_repositories_are_withheld_last() {
+fn shared_repositories_are_withheld_before_ones_own() {
     let inventory = sample("a", 10, 5);
     let all = select(&inventory, None, &Selection::default()).counts().served;
     let fixed = all[0] + all[1];
-    let selection = select(&inventory, Some(fixed + all[3]), &Selection::default());
-    assert_eq!(selection.counts().served, [all[0], all[1], 0, all[3], 0]);
-    let selection = select(&inventory, Some(fixed + all[3] - 1), &Selection::default());
-    assert_eq!((selection.counts().served[3] > 0, selection.counts().withheld[3] > 0), (true, true));
+    let selection = select(&inventory, Some(fixed + all[2]), &Selection::default());
+    assert_eq!(selection.counts().served, [all[0], all[1], all[2], 0, 0]);
+    let selection = select(&inventory, Some(fixed + all[2] + all[3] - 1), &Selection::default());
+    assert_eq!((selection.counts().withheld[2], selection.counts().withheld[3] > 0), (0, true));
+    let selection = select(&inventory, Some(fixed + all[2] - 1), &Selection::default());
+    assert_eq!((selection.counts().withheld[2] > 0, selection.counts().served[3]), (true, 0));
     let selection = select(&inventory, Some(0), &Selection::default());
     assert_eq!(selection.counts().served, [all[0], all[1], 0, 0, 0]);
 }

@@ -116,9 +116,13 @@ async fn a_failure_comes_with_its_reason_and_its_cure() {
     assert_eq!(failure["cure"], Reason::Tls.cure());
     assert_eq!(failure["message"].as_str().unwrap().chars().count(), 1001);
     let page = fixture.get("/").await;
-    for part in
-        [Reason::Tls.what_happened(), "<strong>What to do:</strong>", "<code>tls</code>", "é&lt;…</bdi>"]
-    {
+    for part in [
+        Reason::Tls.what_happened(),
+        "<strong>What to do:</strong>",
+        "<code>tls</code>",
+        "é&lt;…",
+        "é&lt;</bdi>",
+    ] {
         assert!(page.text().contains(part), "{part} is not in: {}", page.text());
     }
 }

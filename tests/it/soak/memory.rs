@@ -135,6 +135,6 @@ impl Provider for InMemory {
 fn error(reason: Reason) -> ApiError {
     let url = "https://registry.example/list".parse().expect("it is an address");
     let call = Call { operation: "list", method: "GET", url: &url, body_limit: 0 };
-    let refusal = Refusal { status: 418, reason, code: None, message: None, retry: false };
+    let refusal = Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false };
     ApiError::new(call, 1, Duration::ZERO, Cause::Refused { refusal, retry_after: None })
 }

@@ -31,6 +31,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "exporter.metadata" -}}
 metadata:
   name: {{ .name | default (include "exporter.fullname" .context) }}
+  {{- /* In another namespace it may meet a release of the same name */}}
+  {{- if and .namespace (ne .namespace .context.Release.Namespace) }}-{{ .context.Release.Namespace }}{{ end }}
   namespace: {{ .namespace | default .context.Release.Namespace }}
   labels:
     {{- include "exporter.labels" .context | nindent 4 }}

@@ -218,6 +218,17 @@ fn reads_every_documented_error_body() {
 }
 
 #[test]
+fn says_what_to_do_where_the_code_tells_more_than_the_words() {
+    let cure =
+        |code: &str| classify(401, format!(r#"{{"error_code":"{code}","error_msg":"No"}}"#).as_bytes());
+    for code in ["APIGW.0307", "APIG.0310", "SVCSTG.SWR.4010000"] {
+        let refusal = cure(code);
+        assert_eq!((refusal.message.as_deref(), refusal.cure.is_some()), (Some("No"), true), "{code}");
+    }
+    assert_eq!(cure("APIGW.0301").cure, None);
+}
+
+#[test]
 fn classifies_by_status_and_by_the_codes_that_say_otherwise() {
     for (status, code, reason, retry) in [
         (401, "APIGW.0301", Reason::Unauthorized, false),
