@@ -130,20 +130,95 @@ fn a_package_has_the_rules_and_the_dashboards_in_it() {
     }
 }
 
-#[test]
-fn dashboards_arrive_unchanged() {
-    let objects = rendered(&values_named("demo"));
-    let maps = objects.iter().filter(|object| object["kind"] == "ConfigMap");
-    let mut names = Vec::new();
-    for map in maps {
-        let (file, dashboard) = map["data"].as_object().unwrap().iter().next().unwrap();
-        let name = file.rsplit_once('-').unwrap().1;
-        let path = format!("deploy/grafana/dashboards/{name}");
-        assert_eq!(dashboard.as_str().unwrap(), fs::read_to_string(&path).unwrap(), "{name}");
-        assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
-        names.push(name);
+/// The objects of a release with all that another may meet in one cluster, one Prometheus and one Grafana.
+fn release(helm: &str, name: &str, namespace: &str) -> Vec<Value> {
+    let mut command = installed(helm);
+    command.args(["template", name, CHART, "--namespace", namespace, "--set", "demo=true"]);
+    for part in ["dashboards", "serviceMonitor", "podMonitor", "prometheusRule"] {
+        command.args(["--set", &format!("{part}.enabled=true,{part}.namespace=observability")]);
     }
-    assert_eq!(names, ["exporter.json", "overview.json", "repository.json"]);
+    objects(&succeed(&mut command))
+}
+
+/// The dashboards of a release by the names of their files.
+fn dashboards(objects: &[Value]) -> Vec<(String, Value)> {
+    let maps = objects.iter().filter(|object| object["kind"] == "ConfigMap");
+    let files = maps.flat_map(|map| map["data"].as_object().unwrap());
+    files.map(|(file, text)| (file.clone(), serde_json::from_str(text.as_str().unwrap()).unwrap())).collect()
+}
+
+#[test]
+fn dashboards_arrive_as_they_are_but_for_their_names() {
+    for helm in HELMS {
+        let mut names = Vec::new();
+        for (file, dashboard) in dashboards(&release(helm, "a", "one")) {
+            let (hash, name) = file.split_once('-').unwrap();
+            let original = fs::read_to_string(format!("deploy/grafana/dashboards/{name}")).unwrap();
+            let original: Value = serde_json::from_str(&original).unwrap();
+            let title = format!("{} (one/a)", original["title"].as_str().unwrap());
+            let uid = format!("{}-{hash}", original["uid"].as_str().unwrap());
+            assert_eq!((&dashboard["title"], &dashboard["uid"]), (&json!(title), &json!(uid)));
+            // Grafana takes no longer one.
+            assert!(uid.len() <= 40, "{uid}");
+            let bare = |dashboard: &Value| {
+                let mut dashboard = dashboard.clone();
+                (dashboard["title"], dashboard["uid"]) = (Value::Null, Value::Null);
+                dashboard.to_string()
+            };
+            assert_eq!(bare(&dashboard).replace(&format!("-{hash}"), ""), bare(&original), "{name}");
+            names.push(name.to_owned());
+        }
+        names.sort();
+        assert_eq!(names, ["exporter.json", "overview.json", "repository.json"]);
+    }
+}
+
+#[test]
+fn two_releases_share_no_object_and_no_dashboard() {
+    for helm in HELMS {
+        let releases = [("a", "one"), ("b", "one"), ("a", "two")].map(|(name, namespace)| {
+            let objects = release(helm, name, namespace);
+            let dashboards = dashboards(&objects);
+            let uids: Vec<_> = dashboards.iter().map(|(_, dashboard)| dashboard["uid"].to_string()).collect();
+            let titles = dashboards.iter().map(|(_, dashboard)| dashboard["title"].to_string());
+            let files = dashboards.iter().map(|(file, _)| file.clone());
+            let names = objects.iter().map(|object| {
+                let metadata = &object["metadata"];
+                format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"])
+            });
+            // A link leads to a dashboard of the same release.
+            let link = regex::Regex::new("/d/([a-z0-9-]+)").unwrap();
+            for (_, dashboard) in &dashboards {
+                for target in link.captures_iter(&dashboard.to_string()) {
+                    assert!(uids.contains(&format!("\"{}\"", &target[1])), "{target:?}");
+                }
+            }
+            titles.chain(files).chain(names).chain(uids.clone()).collect::<Vec<_>>()
+        });
+        let all = releases.concat();
+        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len(), "{helm}: {all:#?}");
+    }
+}
+
+#[test]
+fn the_configuration_arrives_as_it_is() {
+    let source = "[sources.a]\nprovider = \"swr\"\n";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("values.yaml");
+    for begin in
+        ["", "  ", "\t", "# mine\n", "    # mine\n", "\n\n  ", "--- \n", "{{ x }}\r\n", "'\"<&>: |\u{fc}"]
+    {
+        for end in ["", "\n\n\n", "  ", "\t\n"] {
+            let config = format!("{begin}{source}{end}");
+            // JSON is YAML.
+            fs::write(&path, json!({ "config": config }).to_string()).unwrap();
+            for helm in HELMS {
+                let objects = objects(&succeed(&mut template(helm, &path)));
+                assert_eq!(object(&objects, "ConfigMap")["data"]["config.toml"], config, "{helm}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
