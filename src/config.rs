@@ -15,13 +15,13 @@ mod keys;
 mod layers;
 mod poll;
 pub mod problem;
+mod proxy;
 pub mod secret;
 pub mod tls;
 mod validate;
 mod value;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,8 +29,10 @@ use regex::Regex;
 use url::Url;
 
 use crate::inventory::{Center, SourceName};
+pub use address::is_loopback;
 pub use key_service::{KeyService, Metadata, Oidc};
 pub use problem::{ConfigError, Problem};
+pub use proxy::Proxies;
 pub use secret::Secret;
 pub use tls::TlsFiles;
 
@@ -308,20 +310,10 @@ impl Filter {
 }
 
 /// How to connect to a source's addresses, that of IAM included.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectionConfig {
     /// Certificates and keys.
     pub tls: TlsFiles,
-    /// Proxy; `None` = as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say. Never used for loopback addresses. May hold
-    /// a user and a password, which is why `Debug` leaves it out.
-    pub proxy_url: Option<Url>,
-}
-
-impl fmt::Debug for ConnectionConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectionConfig")
-            .field("tls", &self.tls)
-            .field("proxy_host", &self.proxy_url.as_ref().and_then(Url::host_str))
-            .finish()
-    }
+    /// `proxy_url`, or what `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` say.
+    pub proxies: Proxies,
 }

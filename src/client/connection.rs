@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
@@ -10,28 +9,23 @@ use secrecy::zeroize::Zeroizing;
 use url::Url;
 
 use super::error::Cause;
-use crate::config::{ConnectionConfig, certificate};
+use crate::config::{ConnectionConfig, certificate, is_loopback};
 
 /// A name that cannot be resolved or a host that does not answer is known long before `request_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client for one source, all of whose addresses are `endpoints`.
 ///
-/// Redirects are not followed: they would carry the vendors' own credential headers to another host. Loopback
-/// addresses use no proxy and, where all are plain HTTP, need no certificate authorities.
+/// Redirects are not followed: they would carry the vendors' own credential headers to another host. Where all addresses
+/// are on this machine and plain HTTP, no certificate authorities are needed.
 ///
 /// Errors: the TLS library does not take what the files hold, or the system has no authorities and none are given.
 pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Client> {
     let mut builder = builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(Duration::from_secs(90));
-    if endpoints.iter().all(|url| is_loopback(url)) {
-        builder = builder.no_proxy();
-        if endpoints.iter().all(|url| url.scheme() == "http") {
-            builder = builder.tls_certs_only([]);
-        }
-    }
-    if let Some(proxy) = &config.proxy_url {
-        let proxy = Proxy::all(proxy.clone()).map_err(io::Error::other)?;
-        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1")));
+    let proxies = config.proxies.clone();
+    builder = builder.proxy(Proxy::custom(move |url| proxies.proxy_for(url).cloned()));
+    if endpoints.iter().all(|url| is_loopback(url) && url.scheme() == "http") {
+        builder = builder.tls_certs_only([]);
     }
     if let Some(file) = &config.tls.authorities {
         let certificates = Certificate::from_pem_bundle(file.content()).map_err(io::Error::other)?;
@@ -49,30 +43,21 @@ pub fn client(config: &ConnectionConfig, endpoints: &[&Url]) -> io::Result<Clien
 ///
 /// Errors: `endpoint` has HTTPS, and the system has no certificate authorities.
 pub fn direct_client(endpoint: &Url) -> io::Result<Client> {
-    let mut builder = builder().no_proxy().pool_max_idle_per_host(0);
+    let mut builder = builder().pool_max_idle_per_host(0);
     if endpoint.scheme() == "http" {
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(io::Error::other)
 }
 
-/// What all clients have in common.
+/// What all clients have in common. The proxies of the environment stand in the configuration.
 fn builder() -> ClientBuilder {
     // The library has no default; a second installation is refused, which is as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(redirect::Policy::none())
+        .no_proxy()
         .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
-}
-
-/// Whether an address is on this machine.
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(url::Host::Ipv4(ip)) => IpAddr::from(ip).is_loopback(),
-        Some(url::Host::Ipv6(ip)) => IpAddr::from(ip).is_loopback(),
-        None => false,
-    }
 }
 
 /// What a failed exchange means.

@@ -1,12 +1,13 @@
 //! Addresses: which are accepted, which are the clouds' own, and how to connect to them.
 
-use std::path::Path;
+use std::net::IpAddr;
 
 use url::{Host, Url};
 
 use super::credentials::FoundAddress;
+use super::validate::Surroundings;
 use super::value::Table;
-use super::{ConnectionConfig, Site, TlsFiles, keys};
+use super::{ConnectionConfig, Proxies, Site, TlsFiles, keys};
 
 /// Reads the base address in `key`; what was `found` with the credential if it is not set, and else `default`. The
 /// message of a problem never repeats the address.
@@ -47,7 +48,8 @@ pub(super) fn parse(text: &str, allow_http: bool) -> Result<Url, &'static str> {
 }
 
 /// How to connect to the source's addresses.
-pub(super) fn connection(source: &Table, directory: &Path) -> ConnectionConfig {
+pub(super) fn connection(source: &Table, surroundings: &Surroundings) -> ConnectionConfig {
+    let directory = surroundings.directory;
     let tls = source.table("tls", keys::TLS);
     let [authorities, certificate, key] =
         ["ca_file", "cert_file", "key_file"].map(|key| tls.text(key).map(|path| directory.join(path)));
@@ -57,11 +59,12 @@ pub(super) fn connection(source: &Table, directory: &Path) -> ConnectionConfig {
         (false, true) => tls.problem("cert_file", "is missing; cert_file and key_file go together"),
         _ => {}
     }
-    let proxy_url = source.text("proxy_url").and_then(|text| {
-        let url = parse_http(text);
-        url.inspect_err(|message| source.problem("proxy_url", *message)).ok()
-    });
-    ConnectionConfig { tls: files, proxy_url }
+    let proxies = match source.text("proxy_url") {
+        Some(text) => parse_http(text).map(Proxies::all).map_err(str::to_owned),
+        None => Proxies::of_environment(surroundings.environment),
+    };
+    let proxies = proxies.inspect_err(|message| source.problem("proxy_url", message)).unwrap_or_default();
+    ConnectionConfig { tls: files, proxies }
 }
 
 /// The APIs of Huawei Cloud in `region`, as the vendor's SDK knows them: SWR, IAM.
@@ -119,14 +122,30 @@ pub(super) fn parse_http(text: &str) -> Result<Url, &'static str> {
     if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(url) } else { Err(FORM) }
 }
 
-/// Whether the host is this machine.
-pub(super) fn is_loopback(url: &Url) -> bool {
+/// Whether the host is this machine. `localhost` and all names below it are nobody else's: RFC 6761, 6.3.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Domain(name)) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost")
+        }
         None => false,
     }
+}
+
+/// Whether the host is loopback or link-local: the machine, or what stands behind its network card.
+pub(super) fn is_local(url: &Url) -> bool {
+    is_loopback(url)
+        || match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_link_local(),
+            Some(Host::Ipv6(ip)) => match ip.to_canonical() {
+                IpAddr::V4(ip) => ip.is_link_local(),
+                IpAddr::V6(ip) => ip.is_unicast_link_local(),
+            },
+            _ => false,
+        }
 }
 
 #[cfg(test)]
@@ -135,11 +154,24 @@ mod tests {
 
     #[test]
     fn http_is_for_loopback_only() {
-        for address in ["http://127.0.0.1:8080", "http://127.9.9.9", "http://[::1]:1/a", "http://localhost:3"]
-        {
+        for address in [
+            "http://127.0.0.1:8080",
+            "http://127.9.9.9",
+            "http://[::1]:1/a",
+            "http://[::ffff:127.0.0.1]:1",
+            "http://localhost:3",
+            "http://localhost.:3",
+            "http://swr.localhost",
+        ] {
             assert!(parse(address, false).is_ok(), "{address}");
         }
-        for address in ["http://10.0.0.1", "http://127.0.0.1.example.com", "http://localhost.example.com"] {
+        for address in [
+            "http://10.0.0.1",
+            "http://169.254.1.1",
+            "http://127.0.0.1.example.com",
+            "http://localhost.example.com",
+            "http://notlocalhost",
+        ] {
             assert!(parse(address, false).is_err(), "{address}");
             assert!(parse(address, true).is_ok(), "{address}");
         }

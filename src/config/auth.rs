@@ -1,9 +1,8 @@
 //! The section `auth` of a source. Where it is omitted, `credentials` looks where the vendors' own tools do.
 
-use secrecy::SecretString;
-
 use super::credentials::{self, Found};
 use super::keys;
+use super::secret::Sort;
 use super::validate::Surroundings;
 use super::value::Table;
 use super::{KeyService, NcrAuth, Secret, SwrAuth};
@@ -52,16 +51,16 @@ pub(super) fn swr(
     }
     let auth = match method {
         Method::AccessKey => {
-            let access_key = required_secret(&table, "access_key", surroundings);
-            let secret_key = required_secret(&table, "secret_key", surroundings);
-            let security_token = secret(&table, "security_token", surroundings);
+            let access_key = required_secret(&table, "access_key", Sort::Key, surroundings);
+            let secret_key = required_secret(&table, "secret_key", Sort::Key, surroundings);
+            let security_token = secret(&table, "security_token", Sort::Token, surroundings);
             SwrAuth::AccessKey { access_key: access_key?, secret_key: secret_key?, security_token }
         }
         Method::Password => {
             let account =
                 table.required_text("account", "set the name of the account that the user belongs to");
             let username = table.required_text("username", "set the name of an IAM user");
-            let password = required_secret(&table, "password", surroundings);
+            let password = required_secret(&table, "password", Sort::Password, surroundings);
             SwrAuth::Password {
                 account: account?.to_owned(),
                 username: username?.to_owned(),
@@ -81,7 +80,7 @@ pub(super) fn swr(
                     "is missing; name a file that holds a token and is renewed by somebody",
                 );
             }
-            SwrAuth::Token(secret(&table, "token", surroundings)?)
+            SwrAuth::Token(secret(&table, "token", Sort::Token, surroundings)?)
         }
     };
     Some((auth, Found::default()))
@@ -110,8 +109,8 @@ fn key_service(
 pub(super) fn ncr(source: &Table, surroundings: &Surroundings) -> Option<NcrAuth> {
     let table = source.table("auth", keys::NCR_AUTH);
     if table.is_present() {
-        let access_key = required_secret(&table, "access_key", surroundings);
-        let secret_key = required_secret(&table, "secret_key", surroundings);
+        let access_key = required_secret(&table, "access_key", Sort::Key, surroundings);
+        let secret_key = required_secret(&table, "secret_key", Sort::Key, surroundings);
         return Some(NcrAuth::AccessKey { access_key: access_key?, secret_key: secret_key? });
     }
     if source.has("auth") {
@@ -144,7 +143,7 @@ const METHODS: [(&str, Method); 5] = [
 ];
 
 /// A secret under `name`, or in the file that `name` with `_file` names.
-fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secret> {
+fn secret(table: &Table, name: &str, sort: Sort, surroundings: &Surroundings) -> Option<Secret> {
     let name_file = format!("{name}_file");
     if table.has(name) && table.has(&name_file) {
         table.problem(&name_file, format!("{name} is set too; remove one of the two"));
@@ -152,10 +151,11 @@ fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secr
     }
     if table.has(name) {
         let place = table.variable_of(name).map_or_else(|| table.path_of(name), str::to_owned);
-        return table.text(name).map(|text| Secret::from_value(SecretString::from(text), place));
+        let secret = Secret::from_value(sort, table.text(name)?, place);
+        return secret.map_err(|message| table.problem(name, message)).ok();
     }
     let path = surroundings.directory.join(table.text(&name_file)?);
-    let secret = Secret::from_file(&path);
+    let secret = Secret::from_file(sort, &path);
     match secret.read() {
         Ok(_) => Some(secret),
         Err(error) => {
@@ -165,9 +165,9 @@ fn secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secr
     }
 }
 
-fn required_secret(table: &Table, name: &str, surroundings: &Surroundings) -> Option<Secret> {
+fn required_secret(table: &Table, name: &str, sort: Sort, surroundings: &Surroundings) -> Option<Secret> {
     if !table.has(name) && !table.has(&format!("{name}_file")) {
         table.problem(name, format!("is missing; set {name}, or {name}_file to a file that holds it"));
     }
-    secret(table, name, surroundings)
+    secret(table, name, sort, surroundings)
 }

@@ -10,10 +10,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use configparser::ini::Ini;
-use secrecy::SecretString;
 use url::Url;
 
 use super::key_service::Metadata;
+use super::secret::{BYTE_ORDER_MARK, Sort};
 use super::{Secret, address, is_unreadable};
 
 pub(super) use huawei::{addresses, huawei, metadata, pod_identity};
@@ -62,13 +62,13 @@ fn checked(name: &str, address: Result<Url, &'static str>) -> Result<Url, String
     address.map_err(|message| format!("the address in {name} {message}"))
 }
 
-fn secret(text: &str, place: &str) -> Secret {
-    Secret::from_value(SecretString::from(text), place.to_owned())
+fn secret(sort: Sort, text: &str, place: &str) -> Result<Secret, String> {
+    Secret::from_value(sort, text, place.to_owned()).map_err(|message| format!("{place} {message}"))
 }
 
-/// The secret in a file, which must be readable now.
-fn secret_file(path: &str, name: &str) -> Result<Secret, String> {
-    let secret = Secret::from_file(Path::new(path));
+/// The token in a file, which must be readable now.
+fn token_file(path: &str, name: &str) -> Result<Secret, String> {
+    let secret = Secret::from_file(Sort::Token, Path::new(path));
     secret.read().map_err(|error| format!("the file in {name} cannot be used: {error}"))?;
     Ok(secret)
 }
@@ -122,7 +122,7 @@ fn read_ini(path: Option<&Path>, required: bool) -> Result<Option<Ini>, String> 
     // A key may contain # or ; like any other character.
     ini.set_inline_comment_symbols(Some(&[]));
     // The message of the library is left out: it might repeat a line.
-    ini.read(text)
+    ini.read(text.trim_start_matches(BYTE_ORDER_MARK).to_owned())
         .map_err(|_| format!("{name}: is no valid INI file; correct it or set the section auth"))?;
     Ok(Some(ini))
 }
@@ -163,6 +163,18 @@ mod tests {
 
     pub(super) fn shown(secret: &Secret) -> String {
         secret.read().unwrap().expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_byte_order_mark_before_a_file_hides_nothing_of_it() {
+        let (_home, environment) = home_with(
+            ".ncloud/configure",
+            "\u{feff}[DEFAULT]\nncloud_access_key_id = A\nncloud_secret_access_key = S\n",
+        );
+        assert!(matches!(naver(&environment), Ok(crate::config::NcrAuth::AccessKey { .. })));
+        let (_home, environment) = home_with(".huaweicloud/credentials", "\u{feff}[basic]\nak = A\nsk = S\n");
+        let found = huawei(&environment, None, false).unwrap().0;
+        assert!(matches!(found, crate::config::SwrAuth::AccessKey { .. }), "{found:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Services that hand out keys for some hours, so that none has to stand in a file.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::Secret;
 use super::address;
@@ -97,25 +97,12 @@ pub(super) fn container_address(text: &str) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
         return Err("must contain neither a user nor #");
     }
-    if url.scheme() == "http" && !is_local(&url) {
+    if url.scheme() == "http" && !address::is_local(&url) {
         return Err(
             "must begin with https://, or have a loopback or link-local host: the token sent to it is a credential",
         );
     }
     Ok(url)
-}
-
-/// Loopback, or link-local: the machine, or what stands behind its network card.
-fn is_local(url: &Url) -> bool {
-    address::is_loopback(url)
-        || match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_link_local(),
-            Some(Host::Ipv6(ip)) => match ip.to_ipv4_mapped() {
-                Some(ip) => ip.is_link_local(),
-                None => ip.is_unicast_link_local(),
-            },
-            _ => false,
-        }
 }
 
 #[cfg(test)]

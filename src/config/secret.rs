@@ -16,7 +16,68 @@ pub struct Secret(Arc<Origin>);
 
 enum Origin {
     Value { value: SecretString, place: String },
-    File { path: PathBuf, last: Mutex<Option<Read>> },
+    File { path: PathBuf, sort: Sort, last: Mutex<Option<Read>> },
+}
+
+/// What a secret is for, and so what its text may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// An access key or a secret key: visible ASCII. With anything else in it the cloud would refuse it, and a few
+    /// refusals lock it.
+    Key,
+    /// A password. Blanks at its ends may be meant; they are warned of.
+    Password,
+    /// A token, which others write to a file: blanks around it are not part of it.
+    Token,
+}
+
+impl Sort {
+    /// The secret in `text`, which came from `place`.
+    ///
+    /// Errors: it cannot be a secret of this sort; the message does not repeat it.
+    fn read<'a>(self, text: &'a str, place: &dyn fmt::Display) -> Result<&'a str, &'static str> {
+        let bare = text.trim_matches(is_blank);
+        let text = if self == Self::Token { bare } else { text };
+        if text.is_empty() {
+            return Err("is empty; write the secret into it");
+        }
+        if text.contains(['\n', '\r']) {
+            return Err("has more than one line; it must hold the secret and nothing else");
+        }
+        match self {
+            Self::Key if text.starts_with(BYTE_ORDER_MARK) => {
+                return Err("begins with a byte order mark; save the key without one");
+            }
+            Self::Key if text.contains(is_blank) => {
+                return Err("has white space in it, which no key has; it must hold the key and nothing else");
+            }
+            Self::Key if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                return Err("has characters that no key has; copy the key again, without what is around it");
+            }
+            Self::Key => {}
+            _ if text.contains(char::is_control) => {
+                return Err("has control characters in it; it must hold the secret and nothing else");
+            }
+            Self::Password if text != bare => {
+                tracing::warn!(
+                    %place,
+                    "a password has white space or a byte order mark at an end; remove it unless it is meant"
+                );
+            }
+            Self::Password | Self::Token => {}
+        }
+        Ok(text)
+    }
+}
+
+/// What some editors write at the beginning of a file.
+pub(super) const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// White space, and what looks like it or like nothing at all.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace()
+        || ('\u{200b}'..='\u{200f}').contains(&character)
+        || character == BYTE_ORDER_MARK
 }
 
 /// What a file said, and by what to tell that it has changed since.
@@ -35,14 +96,17 @@ type Stamp = (u64, i64, i64, u64);
 const LONGEST: u64 = 64 * 1024;
 
 impl Secret {
-    /// A secret that stands in the configuration or in an environment variable.
-    pub fn from_value(value: SecretString, place: String) -> Self {
-        Self(Arc::new(Origin::Value { value, place }))
+    /// A secret that stands in the configuration or in an environment variable, which is its `place`.
+    ///
+    /// Errors: it cannot be a secret of this sort; the message does not repeat it.
+    pub fn from_value(sort: Sort, text: &str, place: String) -> Result<Self, &'static str> {
+        let value = SecretString::from(sort.read(text, &place)?);
+        Ok(Self(Arc::new(Origin::Value { value, place })))
     }
 
     /// A secret in a file; nothing is read yet.
-    pub fn from_file(path: &Path) -> Self {
-        Self(Arc::new(Origin::File { path: path.to_owned(), last: Mutex::new(None) }))
+    pub fn from_file(sort: Sort, path: &Path) -> Self {
+        Self(Arc::new(Origin::File { path: path.to_owned(), sort, last: Mutex::new(None) }))
     }
 
     /// Where it comes from: a key of the configuration, an environment variable, a file.
@@ -57,14 +121,14 @@ impl Secret {
     /// One that is there but is no secret any more (half written, for a start) is warned of once, and what it held
     /// before stays in force.
     ///
-    /// Errors: the file is not there; or it was never anything but unreadable, empty, of more than one line or 64 KiB,
-    /// or not UTF-8. The message names the path and the cure, not the content.
+    /// Errors: the file is not there; or it was never anything but unreadable, larger than 64 KiB, not UTF-8, or what no
+    /// secret of its sort is. The message names the path and the cure, not the content.
     pub fn read(&self) -> io::Result<SecretString> {
-        let (path, last) = match &*self.0 {
+        let (path, sort, last) = match &*self.0 {
             Origin::Value { value, .. } => return Ok(value.clone()),
-            Origin::File { path, last } => (path, last),
+            Origin::File { path, sort, last } => (path, *sort, last),
         };
-        read_changed(path, last).map_err(|error| with_cure(path, &error))
+        read_changed(path, sort, last).map_err(|error| with_cure(path, &error))
     }
 }
 
@@ -80,7 +144,7 @@ fn with_cure(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {cure}", path.display()))
 }
 
-fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretString> {
+fn read_changed(path: &Path, sort: Sort, last: &Mutex<Option<Read>>) -> io::Result<SecretString> {
     let metadata = std::fs::metadata(path)?;
     let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(read) = &*last
@@ -89,7 +153,7 @@ fn read_changed(path: &Path, last: &Mutex<Option<Read>>) -> io::Result<SecretStr
         return Ok(read.value.clone());
     }
     let mut seen = stamp(&metadata);
-    let value = match (content(path, &metadata, &mut seen), &*last) {
+    let value = match (content(path, sort, &metadata, &mut seen), &*last) {
         (Ok(value), _) => value,
         (Err(error), Some(read)) if error.kind() != io::ErrorKind::NotFound => {
             let error = with_cure(path, &error);
@@ -108,7 +172,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 
 /// What the file at `path` holds; `seen` becomes the stamp of what is read, even if the path was given to another file
 /// a moment ago.
-fn content(path: &Path, metadata: &Metadata, seen: &mut Stamp) -> io::Result<SecretString> {
+fn content(path: &Path, sort: Sort, metadata: &Metadata, seen: &mut Stamp) -> io::Result<SecretString> {
     // Opening a named pipe would wait for its writer.
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -129,13 +193,7 @@ fn content(path: &Path, metadata: &Metadata, seen: &mut Stamp) -> io::Result<Sec
         return Err(invalid("is longer than 64 KiB; it must hold the secret and nothing else"));
     }
     let value = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
-    if value.is_empty() {
-        return Err(invalid("is empty; write the secret into it"));
-    }
-    if value.contains(char::is_control) {
-        return Err(invalid("has more than one line; it must hold the secret and nothing else"));
-    }
-    Ok(SecretString::from(value))
+    sort.read(value, &path.display()).map(SecretString::from).map_err(invalid)
 }
 
 /// The same value, or the same file.
@@ -178,17 +236,49 @@ mod tests {
 
     #[test]
     fn drops_one_trailing_newline() {
-        for (content, expected) in [("key\n", "key"), ("key\r\n", "key"), ("key", "key"), (" key ", " key ")]
-        {
-            let (_directory, path) = file(content.as_bytes());
-            assert_eq!(Secret::from_file(&path).read().unwrap().expose_secret(), expected);
+        for sort in [Sort::Key, Sort::Password, Sort::Token] {
+            for content in ["key\n", "key\r\n", "key"] {
+                let (_directory, path) = file(content.as_bytes());
+                assert_eq!(Secret::from_file(sort, &path).read().unwrap().expose_secret(), "key");
+            }
         }
+    }
+
+    #[test]
+    fn what_stands_around_a_secret_is_refused_kept_or_stripped_by_its_sort() {
+        let read = |sort, text: &str| {
+            let (_directory, path) = file(text.as_bytes());
+            let of_file = Secret::from_file(sort, &path).read();
+            let of_value = Secret::from_value(sort, text, "here".to_owned());
+            assert_eq!(of_file.is_ok(), of_value.is_ok(), "{text:?}");
+            of_file.map(|secret| secret.expose_secret().to_owned())
+        };
+        for blank in [" ", "\u{a0}", "\u{feff}", "\u{200b}", "\u{200e}", "\u{2003}", "\u{3000}"] {
+            for text in
+                [format!("{blank}hunter2"), format!("hunter2{blank}"), format!("{blank}hunter2{blank}")]
+            {
+                let message = read(Sort::Key, &text).unwrap_err().to_string();
+                assert!(!message.contains("hunter2") && message.contains("key"), "{message}");
+                assert_eq!(read(Sort::Password, &text).unwrap(), text);
+                assert_eq!(read(Sort::Token, &text).unwrap(), "hunter2");
+            }
+            assert!(read(Sort::Key, &format!("hun{blank}ter2")).is_err());
+            assert!(read(Sort::Token, blank).is_err());
+        }
+        assert_eq!(read(Sort::Token, "hunter2 \t").unwrap(), "hunter2");
+        // Lines around it are none of its own; a value of the configuration has none.
+        let (_directory, path) = file(b"\nhunter2\n\n");
+        assert_eq!(Secret::from_file(Sort::Token, &path).read().unwrap().expose_secret(), "hunter2");
+        for text in ["sch\u{fc}ssel", "hunter2\u{2026}", "\u{201c}hunter2\u{201d}", "hunter\u{7f}2", "a\tb"] {
+            assert!(read(Sort::Key, text).is_err(), "{text:?}");
+        }
+        assert_eq!(read(Sort::Password, "schl\u{fc}ssel").unwrap(), "schl\u{fc}ssel");
     }
 
     #[test]
     fn reads_a_replaced_file_again() {
         let (directory, path) = file(b"one");
-        let secret = Secret::from_file(&path);
+        let secret = Secret::from_file(Sort::Key, &path);
         assert_eq!(secret.read().unwrap().expose_secret(), "one");
         let new = directory.path().join("new");
         fs::write(&new, "two").unwrap();
@@ -206,7 +296,7 @@ mod tests {
         }
         symlink("..one", at("..data")).unwrap();
         symlink("..data/key", at("key")).unwrap();
-        let secret = Secret::from_file(&at("key"));
+        let secret = Secret::from_file(Sort::Key, &at("key"));
         assert_eq!(secret.read().unwrap().expose_secret(), "one");
         symlink("..two", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
@@ -216,7 +306,7 @@ mod tests {
     #[test]
     fn keeps_the_secret_while_its_file_is_half_written() {
         let (_directory, path) = file(b"one");
-        let secret = Secret::from_file(&path);
+        let secret = Secret::from_file(Sort::Key, &path);
         secret.read().unwrap();
         for content in [&b""[..], b"\xff", b"tw\no"] {
             fs::write(&path, content).unwrap();
@@ -232,7 +322,7 @@ mod tests {
         let long = vec![b'x'; 70_000];
         for content in [&b""[..], b"\n", b"a\nb\n", b"a\n\n", b"\xff\xfe", &long] {
             let (_directory, path) = file(content);
-            let message = Secret::from_file(&path).read().unwrap_err().to_string();
+            let message = Secret::from_file(Sort::Key, &path).read().unwrap_err().to_string();
             assert!(message.starts_with(path.to_str().unwrap()), "{message}");
         }
     }
@@ -241,18 +331,23 @@ mod tests {
     fn refuses_a_directory_and_a_missing_file() {
         let (directory, path) = file(b"key");
         fs::remove_file(&path).unwrap();
-        assert!(Secret::from_file(&path).read().unwrap_err().to_string().contains("no such file"));
+        assert!(Secret::from_file(Sort::Key, &path).read().unwrap_err().to_string().contains("no such file"));
         assert!(
-            Secret::from_file(directory.path()).read().unwrap_err().to_string().contains("is not a file")
+            Secret::from_file(Sort::Key, directory.path())
+                .read()
+                .unwrap_err()
+                .to_string()
+                .contains("is not a file")
         );
     }
 
     #[test]
     fn debug_shows_no_secret() {
         let (_directory, path) = file(b"hunter2");
-        let from_file = Secret::from_file(&path);
+        let from_file = Secret::from_file(Sort::Key, &path);
         from_file.read().unwrap();
-        let shown = format!("{:?} {from_file:?}", Secret::from_value("hunter2".into(), "here".to_owned()));
+        let shown =
+            format!("{:?} {from_file:?}", Secret::from_value(Sort::Key, "hunter2", "here".to_owned()));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

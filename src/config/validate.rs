@@ -105,7 +105,7 @@ fn source(
     let series_limit = poll::series_limit(table).unwrap_or(series_limit);
     let repositories = table.table("repositories", keys::REPOSITORIES).filter();
     let tags = tags(table, (!poll_keys.interval_unreadable).then_some(poll.interval));
-    let connection = address::connection(table, surroundings.directory);
+    let connection = address::connection(table, surroundings);
     Some(SourceConfig { name, cloud: cloud?, poll, series_limit, repositories, tags, connection })
 }
 

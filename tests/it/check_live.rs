@@ -99,10 +99,10 @@ async fn figures_beyond_all_bounds_end_in_the_largest_number() {
 #[tokio::test]
 async fn a_source_that_cannot_be_read_is_told_beside_the_others() {
     let simulator = simulator().await;
-    let (report, good) = check::live(&config(&simulator, "a wrong secret")).await.unwrap();
+    let (report, good) = check::live(&config(&simulator, "a-wrong-secret")).await.unwrap();
     assert!(!good);
     let ncr = report.split("swr:").next().unwrap();
     assert!(ncr.starts_with("ncr: failed\n  reason: unauthorized\n  error: list_registries: GET"), "{ncr}");
-    assert!(!report.contains("a wrong secret"), "{report}");
+    assert!(!report.contains("a-wrong-secret"), "{report}");
     assert!(report.contains("swr: ok\n"), "{report}");
 }

@@ -220,7 +220,7 @@ async fn a_token_of_the_whole_account_is_refused_and_a_changed_token_file_takes_
 
 #[tokio::test]
 async fn a_refused_key_is_tried_once_and_a_changed_secret_file_at_once() {
-    let (_directory, path) = secret_file("not the secret key");
+    let (_directory, path) = secret_file("not-the-secret-key");
     let simulator = simulator(world()).await;
     let mut exporter = Exporter::new(&swr_with("swr", &simulator, &access_key_with_file(&path), ""));
     assert!(!exporter.poll().await);
@@ -241,8 +241,8 @@ async fn a_secret_file_that_is_half_written_leaves_the_old_secret_in_force() {
     let mut exporter = Exporter::new(&swr_with("swr", &simulator, &access_key_with_file(&path), ALL_TAGS));
     fs::write(&path, "").unwrap();
     assert!(exporter.poll().await);
-    simulator.edit(|world| "the next secret key".clone_into(&mut world.swr.access_keys[0].secret_key));
-    fs::write(&path, "the next secret key\n").unwrap();
+    simulator.edit(|world| "the-next-secret-key".clone_into(&mut world.swr.access_keys[0].secret_key));
+    fs::write(&path, "the-next-secret-key\n").unwrap();
     assert!(exporter.poll().await);
     assert_eq!(simulator.edit(|world| world.swr.access_keys[0].refused_calls), 0);
 }
@@ -286,7 +286,7 @@ async fn a_key_that_is_refused_among_the_tags_ends_the_waiting_calls() {
 #[tokio::test]
 async fn a_refused_key_of_naver_is_tried_once() {
     let simulator = simulator(world()).await;
-    let mut exporter = Exporter::new(&ncr_at("ncr", &simulator.ncr_url(), "not the secret key", ""));
+    let mut exporter = Exporter::new(&ncr_at("ncr", &simulator.ncr_url(), "not-the-secret-key", ""));
     assert!(!exporter.poll().await);
     assert_eq!(simulator.all_requests(), 1);
     assert_waits(&mut exporter, &simulator).await;

@@ -142,7 +142,7 @@ async fn a_browser_shows_hostile_texts_as_texts() {
     let body = ErrorBody::new(ErrorShape::SwrErrors, "SVCSTG.SWR.4000001", &format!("{HOSTILE}{long}"));
     clouds.fault(Call::ListRepositories, Fault::Status { code: 403, retry_after: None, body });
     let config = swr_with(&long, &clouds, &access_keys(keys::SWR_SECRET_KEY), "")
-        + &swr_with("refused", &clouds, &access_keys("not the secret key"), "")
+        + &swr_with("refused", &clouds, &access_keys("not-the-secret-key"), "")
             .replace(keys::REGION, &long[..63])
         + &ncr(&clouds);
     let files = Files::with_config(&format!("{FAST}{config}"));

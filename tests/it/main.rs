@@ -22,6 +22,7 @@ mod once;
 mod pressure;
 mod program;
 mod prometheus;
+mod proxies;
 mod readme;
 mod reload;
 mod rules;

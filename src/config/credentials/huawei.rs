@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use super::{
-    Environment, Found, FoundAddress, checked, home, metadata_service, pair, read_ini, readable, secret,
-    secret_file, set, value,
+    Environment, Found, FoundAddress, checked, home, metadata_service, pair, read_ini, readable, secret, set,
+    token_file, value,
 };
 use crate::config::address;
 use crate::config::key_service::{KeyService, Metadata, Oidc, container_address};
+use crate::config::secret::Sort;
 use crate::config::{Secret, SwrAuth};
 
 /// The first of: `HUAWEICLOUD_SDK_*`; the section `[basic]` of `HUAWEICLOUD_SDK_CREDENTIALS_FILE` or
@@ -80,7 +81,7 @@ fn identity_provider(environment: &Environment) -> Result<Option<KeyService>, St
     let Some((id, path)) = pair((set(environment, ID), ID), (set(environment, TOKEN), TOKEN))? else {
         return Ok(None);
     };
-    Ok(Some(KeyService::IdentityProvider { id: id.to_owned(), token: secret_file(path, TOKEN)? }))
+    Ok(Some(KeyService::IdentityProvider { id: id.to_owned(), token: token_file(path, TOKEN)? }))
 }
 
 fn access_key(environment: &Environment) -> Result<Option<SwrAuth>, String> {
@@ -88,10 +89,11 @@ fn access_key(environment: &Environment) -> Result<Option<SwrAuth>, String> {
     const SECRET: &str = "HUAWEICLOUD_SDK_SK";
     const TOKEN: &str = "HUAWEICLOUD_SDK_SECURITY_TOKEN";
     let keys = pair((set(environment, ACCESS), ACCESS), (set(environment, SECRET), SECRET))?;
-    Ok(keys.map(|(access_key, secret_key)| SwrAuth::AccessKey {
-        access_key: secret(access_key, ACCESS),
-        secret_key: secret(secret_key, SECRET),
-        security_token: set(environment, TOKEN).map(|token| secret(token, TOKEN)),
+    let Some((access_key, secret_key)) = keys else { return Ok(None) };
+    Ok(Some(SwrAuth::AccessKey {
+        access_key: secret(Sort::Key, access_key, ACCESS)?,
+        secret_key: secret(Sort::Key, secret_key, SECRET)?,
+        security_token: set(environment, TOKEN).map(|text| secret(Sort::Token, text, TOKEN)).transpose()?,
     }))
 }
 
@@ -107,14 +109,16 @@ fn file(environment: &Environment, found: &mut Found) -> Result<Option<SwrAuth>,
     let auth = if let Some((id, token)) =
         pair((key("idp_id"), &named("idp_id")), (key("id_token_file"), &named("id_token_file")))?
     {
-        let token = secret_file(token, &named("id_token_file"))?;
+        let token = token_file(token, &named("id_token_file"))?;
         SwrAuth::Temporary(KeyService::IdentityProvider { id: id.to_owned(), token })
     } else if let Some((access_key, secret_key)) = pair((key("ak"), &named("ak")), (key("sk"), &named("sk")))?
     {
         SwrAuth::AccessKey {
-            access_key: secret(access_key, &named("ak")),
-            secret_key: secret(secret_key, &named("sk")),
-            security_token: key("security_token").map(|token| secret(token, &named("security_token"))),
+            access_key: secret(Sort::Key, access_key, &named("ak"))?,
+            secret_key: secret(Sort::Key, secret_key, &named("sk"))?,
+            security_token: key("security_token")
+                .map(|text| secret(Sort::Token, text, &named("security_token")))
+                .transpose()?,
         }
     } else if required {
         return Err(format!(
@@ -147,7 +151,7 @@ fn cluster(
         return Ok(None);
     };
     let uri = checked(URI, container_address(uri))?;
-    Ok(Some(KeyService::PodIdentity { uri, token: secret_file(path, TOKEN)? }))
+    Ok(Some(KeyService::PodIdentity { uri, token: token_file(path, TOKEN)? }))
 }
 
 fn oidc(environment: &Environment, region: Option<&str>, allow_http: bool) -> Result<Option<Oidc>, String> {
@@ -185,8 +189,8 @@ fn oidc_token(environment: &Environment) -> Result<Secret, String> {
     const VALUE: &str = "HUAWEICLOUD_OIDC_ID_TOKEN";
     const FILE: &str = "HUAWEICLOUD_OIDC_TOKEN_FILE";
     match (set(environment, VALUE), set(environment, FILE)) {
-        (Some(token), _) => Ok(secret(token, VALUE)),
-        (None, Some(path)) => secret_file(path, FILE),
+        (Some(token), _) => secret(Sort::Token, token, VALUE),
+        (None, Some(path)) => token_file(path, FILE),
         (None, None) => Err(format!("{FILE} is missing; set it to the file that holds the web token")),
     }
 }
@@ -201,7 +205,7 @@ mod tests {
     }
 
     /// A file with a token, and its path.
-    fn token_file() -> (tempfile::TempDir, String) {
+    fn web_token() -> (tempfile::TempDir, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token").to_str().unwrap().to_owned();
         std::fs::write(&path, "web token").unwrap();
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn each_step_comes_before_those_after_it() {
-        let (_directory, token) = token_file();
+        let (_directory, token) = web_token();
         let (_home, mut environment) =
             home_with(".huaweicloud/credentials", "[basic]\nak = file\nsk = file\n");
         let steps = [
@@ -286,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_project_of_the_environment_counts_whichever_step_gives_the_key() {
-        let (_directory, token) = token_file();
+        let (_directory, token) = web_token();
         let file = "[basic]\nak = A\nsk = S\n";
         for (home_file, more) in [
             (file.to_owned(), vec![]),
@@ -320,6 +324,18 @@ mod tests {
         assert_eq!(found.endpoint, address("https://one", "HUAWEICLOUD_SDK_REGION_SWR_CN_NORTH_4"));
         assert_eq!(found.iam_endpoint, address("https://iam", "HUAWEICLOUD_SDK_IAM_ENDPOINT"));
         assert_eq!(metadata(&environment, false).unwrap().endpoint.as_str(), "http://10.0.0.1:8080/");
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_one_is_refused_where_it_is_read() {
+        for key in ["\u{feff}a", "a b", "a\u{200b}", "a\u{a0}b"] {
+            let message =
+                found(&environment(&[("HUAWEICLOUD_SDK_AK", key), ("HUAWEICLOUD_SDK_SK", "s")])).unwrap_err();
+            assert!(message.starts_with("HUAWEICLOUD_SDK_AK "), "{key:?}: {message}");
+            let (_home, environment) =
+                home_with(".huaweicloud/credentials", &format!("[basic]\nak = a\nsk = x{key}x\n"));
+            assert!(found(&environment).unwrap_err().contains(".huaweicloud/credentials: sk "), "{key:?}");
+        }
     }
 
     #[test]

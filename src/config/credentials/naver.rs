@@ -2,6 +2,7 @@
 
 use super::{Environment, home, metadata_service, pair, read_ini, readable, secret, set, value};
 use crate::config::NcrAuth;
+use crate::config::secret::Sort;
 
 /// The first of: `NCLOUD_*`; the profile that `NCLOUD_PROFILE` names, or `DEFAULT`, in `~/.ncloud/configure`; the
 /// metadata service, of which is not known whether it exists.
@@ -19,8 +20,8 @@ pub(in crate::config) fn naver(environment: &Environment) -> Result<NcrAuth, Str
         pair((set(environment, access_name), access_name), (set(environment, secret_name), secret_name))?;
     if let Some((access_key, secret_key)) = keys {
         return Ok(NcrAuth::AccessKey {
-            access_key: secret(access_key, access_name),
-            secret_key: secret(secret_key, secret_name),
+            access_key: secret(Sort::Key, access_key, access_name)?,
+            secret_key: secret(Sort::Key, secret_key, secret_name)?,
         });
     }
     if let Some(auth) = file(environment)? {
@@ -51,9 +52,10 @@ fn file(environment: &Environment) -> Result<Option<NcrAuth>, String> {
         (value(&ini, &section, access_name), &named(access_name)),
         (value(&ini, &section, secret_name), &named(secret_name)),
     )?;
-    Ok(keys.map(|(access_key, secret_key)| NcrAuth::AccessKey {
-        access_key: secret(access_key, &named(access_name)),
-        secret_key: secret(secret_key, &named(secret_name)),
+    let Some((access_key, secret_key)) = keys else { return Ok(None) };
+    Ok(Some(NcrAuth::AccessKey {
+        access_key: secret(Sort::Key, access_key, &named(access_name))?,
+        secret_key: secret(Sort::Key, secret_key, &named(secret_name))?,
     }))
 }
 

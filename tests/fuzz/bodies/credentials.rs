@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use container_registry_exporter::config::secret::Sort;
 use container_registry_exporter::config::{Cloud, Config, KeyService, NcrAuth, Secret, SwrAuth};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -38,7 +39,7 @@ pub fn run(data: &[u8]) {
             Err(error) => hides(&error.to_string(), data),
         }
     }
-    match Secret::from_file(&files[0]).read() {
+    match Secret::from_file(Sort::Password, &files[0]).read() {
         Ok(secret) => {
             let secret = secret.expose_secret();
             assert!(!secret.is_empty() && !secret.contains(char::is_control), "{secret:?}");

@@ -14,12 +14,12 @@ use super::*;
 use crate::program::{Files, Program, command, get, text, until};
 
 /// What encodings change is in all of them.
-const SECRET_KEY: &str = "swr p@ss/w+rd=&\"é\\?>";
-const TEMPORARY_KEY: &str = "tmp>s3cret/k+y=&\"ü\\?>";
+const SECRET_KEY: &str = "swr-p@ss/w+rd=&\"e\\?>";
+const TEMPORARY_KEY: &str = "tmp>s3cret/k+y=&\"u\\?>";
 const SECURITY_TOKEN: &str = "security/t0ken+with=odd&\"characters\\?>";
 const PASSWORD: &str = "iam p@ss/w+rd=&\"ñ\\?>";
 const TOKEN: &str = "iam/t0ken+of=odd&\"characters\\?>";
-const NCR_KEY: &str = "ncr p@ss/w+rd=&\"한\\?>";
+const NCR_KEY: &str = "ncr-p@ss/w+rd=&\"h\\?>";
 const PROXY_PASSWORD: &str = "pr0xy-p@ss/w+rd";
 const WRONG: &str = "wr0ng/s3cret+of=odd&\"characters\\?>";
 

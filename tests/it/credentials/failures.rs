@@ -262,6 +262,6 @@ async fn a_project_of_another_region() {
     assert!(!exporter.poll().await);
     let failure = exporter.failure(Collector::Repositories).unwrap();
     assert_eq!(failure.reason.as_str(), "forbidden");
-    let cure = "The project is unavailable.; project_id is no project of this region";
+    let cure = "\"The project is unavailable.\"; project_id is no project of this region";
     assert!(failure.message.contains(cure), "{}", failure.message);
 }
