@@ -1,9 +1,11 @@
 //! The Helm chart, with the oldest and the newest Helm that are still in use.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{assert_loads, assert_valid, fail, files, installed, object, objects, succeed};
@@ -175,6 +177,7 @@ fn dashboards_arrive_as_they_are_but_for_their_names() {
 
 #[test]
 fn two_releases_share_no_object_and_no_dashboard() {
+    let link = Regex::new("/d/([a-z0-9-]+)").unwrap();
     for helm in HELMS {
         let releases = [("a", "one"), ("b", "one"), ("a", "two")].map(|(name, namespace)| {
             let objects = release(helm, name, namespace);
@@ -187,7 +190,6 @@ fn two_releases_share_no_object_and_no_dashboard() {
                 format!("{} {} {}", object["kind"], metadata["namespace"], metadata["name"])
             });
             // A link leads to a dashboard of the same release.
-            let link = regex::Regex::new("/d/([a-z0-9-]+)").unwrap();
             for (_, dashboard) in &dashboards {
                 for target in link.captures_iter(&dashboard.to_string()) {
                     assert!(uids.contains(&format!("\"{}\"", &target[1])), "{target:?}");
@@ -196,7 +198,7 @@ fn two_releases_share_no_object_and_no_dashboard() {
             titles.chain(files).chain(names).chain(uids.clone()).collect::<Vec<_>>()
         });
         let all = releases.concat();
-        let different: std::collections::BTreeSet<_> = all.iter().collect();
+        let different: BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len(), "{helm}: {all:#?}");
     }
 }
