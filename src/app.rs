@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod once;
+pub mod signals;
 pub mod sources;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, block_in_place, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
@@ -22,6 +22,7 @@ use crate::exposition::{self, page::Pages};
 use crate::inventory::{SourceName, Timestamp};
 use crate::server::{ReloadRequest, ServeError, Server, Site, WebConfigFile};
 use crate::telemetry::self_metrics::SelfMetrics;
+use signals::{Signal, Signals};
 use sources::RunningSources;
 
 /// Why a command could not do its work.
@@ -51,17 +52,17 @@ pub enum AppError {
     Ended(#[source] Option<JoinError>),
 }
 
-/// Runs the exporter until SIGTERM or SIGINT, which are a success. `load` reads the configuration anew when a reload is
-/// asked for; `web` is what protects the server; `started` is when the process started; `company` runs beside it, for the demo.
+/// Runs the exporter until `signals` end it. `load` reads the configuration anew when a reload is asked for; `web` is
+/// what protects the server; `started` is when the process started; `company` runs beside it, for the demo.
 pub async fn serve(
     config: Config,
     load: impl Fn() -> Result<Config, ConfigError>,
     cli: &Cli,
     web: Arc<WebConfigFile>,
     started: Instant,
+    mut signals: Signals,
     company: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), AppError> {
-    let mut signals = Signals::new()?;
     let server =
         if cli.systemd_socket { Server::inherit()? } else { Server::bind(&cli.listen_addresses).await? };
     let server = server.protected(Arc::clone(&web));
@@ -69,7 +70,8 @@ pub async fn serve(
     let (reload, mut reloads) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
     let mut sources = RunningSources::new(metrics.clone(), config.state.as_deref());
-    sources.apply(config)?;
+    // Files may take their time, and the worker has others to serve.
+    block_in_place(|| sources.apply(config))?;
     metrics.config_loaded(true, Timestamp::from(SystemTime::now()));
     let pages = Arc::new(Pages::default());
     let shown = sources.shown.subscribe();
@@ -86,12 +88,12 @@ pub async fn serve(
         tokio::select! {
             signal = signals.next() => match signal {
                 Signal::Stop => break None,
-                Signal::Reload => drop(sources.reload(load)),
+                Signal::Reload => drop(block_in_place(|| sources.reload(load))),
             },
             Some(request) = reloads.recv() => {
                 let request: ReloadRequest = request;
                 // Nobody may be left to hear it.
-                let _ = request.send(sources.reload(load));
+                let _ = request.send(block_in_place(|| sources.reload(load)));
             }
             ended = tasks.join_next() => break Some(ended.and_then(Result::err)),
             ended = sources.ended() => break Some(ended),
@@ -122,6 +124,13 @@ fn load_all(
     Ok(config)
 }
 
+/// Does what may take long, or never end, on a thread of its own.
+///
+/// Errors: it panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AppError> {
+    spawn_blocking(work).await.map_err(|error| AppError::Ended(Some(error)))
+}
+
 /// Two outcomes, or all problems of both.
 pub fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Result<(A, B), ConfigError> {
     match (a, b) {
@@ -136,39 +145,4 @@ pub fn both<A, B>(a: Result<A, ConfigError>, b: Result<B, ConfigError>) -> Resul
 pub fn environment() -> BTreeMap<String, String> {
     let text = |text: OsString| text.into_string().unwrap_or_else(|text| text.to_string_lossy().into_owned());
     std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect()
-}
-
-/// What a signal asks for.
-enum Signal {
-    Stop,
-    Reload,
-}
-
-/// SIGTERM and SIGINT, SIGHUP.
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    hang_up: unix::Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, AppError> {
-        let listen = |kind| {
-            let what = "cannot listen for signals".to_owned();
-            unix::signal(kind).map_err(|source| AppError::System { what, source })
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
-        }
-    }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::signals::Signals;
 use super::{AppError, serve};
 use crate::cli::Cli;
 use crate::config::Config;
@@ -17,7 +18,12 @@ use crate::simulator::{Simulator, demo, keys};
 const TICK: Duration = Duration::from_secs(1);
 
 /// Starts the simulators and serves what they hold, until a signal ends it. Needs no file, account or network.
-pub async fn run(cli: &Cli, web: Arc<WebConfigFile>, started: Instant) -> Result<(), AppError> {
+pub async fn run(
+    cli: &Cli,
+    web: Arc<WebConfigFile>,
+    started: Instant,
+    signals: Signals,
+) -> Result<(), AppError> {
     let simulator = Simulator::start(demo::world(SystemTime::now())).await;
     let what = "cannot start the simulated registries".to_owned();
     let simulator = simulator.map_err(|source| AppError::System { what, source })?;
@@ -42,7 +48,7 @@ pub async fn run(cli: &Cli, web: Arc<WebConfigFile>, started: Instant) -> Result
     let config = Config::parse(&config_text(&simulator), Path::new("."), &BTreeMap::new())
         .expect("the text below is a valid configuration, which the demo's test loads");
     let load = || Ok(config.clone());
-    serve(config.clone(), load, cli, web, started, move_on(simulator)).await
+    serve(config.clone(), load, cli, web, started, signals, move_on(simulator)).await
 }
 
 /// Lets time pass in the simulated clouds.

@@ -4,36 +4,32 @@ use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::AppError;
 use super::sources::source;
+use super::{AppError, blocking};
 use crate::client::Guards;
 use crate::config::Config;
 use crate::exposition;
 use crate::telemetry::self_metrics::SelfMetrics;
 
-/// What a round of polls came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every source was read to the end.
-    Complete,
-    /// A source failed, or `timeout` came first; what was read is out all the same.
-    Failed,
-}
-
-/// Polls every source once, side by side, and writes the metrics to stdout, or to `output` in one step.
+/// Polls every source once, side by side, and writes the metrics to stdout, or to `output` in one step. A failure if a
+/// source failed, or `timeout` came first: what was read is out all the same. `None` if `stop` came before there was
+/// anything to write.
 ///
 /// Where no source could be listed `output` is left as it was.
 pub async fn run(
     config: Config,
     output: Option<PathBuf>,
     timeout: Option<Duration>,
-) -> Result<Outcome, AppError> {
+    stop: &CancellationToken,
+) -> Result<Option<ExitCode>, AppError> {
     let metrics = SelfMetrics::new();
     let guards = Guards::default();
     let mut sources = Vec::new();
@@ -43,7 +39,8 @@ pub async fn run(
         sources.push((source, states, series_limit));
     }
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let polled = join_all(sources.iter_mut().map(|(source, _, _)| source.poll(deadline))).await;
+    let polls = join_all(sources.iter_mut().map(|(source, _, _)| source.poll(deadline)));
+    let Some(polled) = stop.run_until_cancelled(polls).await else { return Ok(None) };
     let mut complete = polled.into_iter().all(|succeeded| succeeded);
     let mut inventories = Vec::new();
     for (_, states, series_limit) in sources {
@@ -53,17 +50,19 @@ pub async fn run(
     }
     let any = inventories.iter().any(|(inventory, _)| inventory.repositories.is_some());
     let page = exposition::page_of(&inventories, &metrics);
-    let outcome = if complete { Outcome::Complete } else { Outcome::Failed };
-    let (what, written) = match output {
-        None => ("stdout cannot be written".to_owned(), io::stdout().write_all(&page)),
-        Some(path) if any => (format!("{} cannot be written", path.display()), replace(&path, &page)),
-        Some(path) => {
-            tracing::error!(file = %path.display(), "no source could be listed, the file is left as it was");
-            return Ok(outcome);
-        }
-    };
-    written.map_err(|source| AppError::System { what, source })?;
-    Ok(outcome)
+    let code = if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let Some(path) = output.as_ref().filter(|_| !any) {
+        tracing::error!(file = %path.display(), "no source could be listed, the file is left as it was");
+        return Ok(Some(code));
+    }
+    let what = output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
+    let written = blocking(move || match output {
+        None => io::stdout().write_all(&page),
+        Some(path) => replace(&path, &page),
+    });
+    let what = format!("{what} cannot be written");
+    written.await?.map_err(|source| AppError::System { what, source })?;
+    Ok(Some(code))
 }
 
 /// Puts `content` in place of the file in one step, readable for everybody whom the umask does not exclude.

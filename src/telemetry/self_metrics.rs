@@ -4,7 +4,7 @@ mod figures;
 mod source;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use prometheus::core::{Collector as _, MetricVec, MetricVecBuilder};
@@ -29,6 +29,13 @@ const REQUEST_SECONDS: [f64; 10] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 
 /// The one family of these that a single round of polls prints too.
 pub const LAST_SUCCESS: &str = "container_registry_exporter_poll_last_success_timestamp_seconds";
+
+/// Counts for the whole process: the log is there before all other metrics.
+pub(super) static LOG_LINES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let name = "log_lines_dropped_total";
+    let help = "Lines of the log that were dropped because whoever reads it stood still";
+    IntCounter::with_opts(opts(name, help)).expect(VALID)
+});
 
 /// All metrics of the exporter itself. Cloning shares them.
 #[derive(Clone)]
@@ -209,6 +216,7 @@ impl SelfMetrics {
                 register(r, IntCounter::with_opts(opts(name, help)).expect(VALID))
             },
         };
+        register(r, LOG_LINES_DROPPED.clone());
         let build = int_gauges(
             r,
             "build_info",

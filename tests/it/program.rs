@@ -23,7 +23,8 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at something that has no event to wait for.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const BINARY: &str = env!("CARGO_BIN_EXE_container-registry-exporter");
+/// The program.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_container-registry-exporter");
 
 /// The binary with nothing of the test's own environment, so that nobody's keys or proxies come in.
 pub fn command(arguments: &[&str]) -> Command {
@@ -41,7 +42,8 @@ pub fn command_after(before: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn isolate(command: &mut Command) {
+/// Keeps the own environment of the test from a command.
+pub fn isolate(command: &mut Command) {
     command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", "/nonexistent");
     command.stdin(Stdio::null()).kill_on_drop(true);
 }
@@ -105,8 +107,7 @@ impl Program {
 
     /// Sends a signal, such as `TERM`.
     pub async fn signal(&self, name: &str) {
-        let kill = format!("kill -{name} {}", self.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+        signal(self.id(), name).await;
     }
 
     /// Sends a signal that stops it, and returns how it ended; fails if that takes too long.
@@ -133,6 +134,12 @@ impl Program {
     }
 }
 
+/// Sends a signal, such as `TERM`, to a process.
+pub async fn signal(process: u32, name: &str) {
+    let kill = format!("kill -{name} {process}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+}
+
 /// An answer to an HTTP request.
 pub struct Answer {
     pub status: u16,
@@ -156,10 +163,20 @@ pub async fn get(address: SocketAddr, path: &str, headers: &str) -> Answer {
     try_get(address, path, headers).await.unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// As [`get`]; nobody may listen yet. HTTP/1.0, so that the body comes whole and ends with the connection.
+/// As [`get`], to change something.
+pub async fn post(address: SocketAddr, path: &str, headers: &str) -> Answer {
+    try_ask(address, "POST", path, headers).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// As [`get`]; nobody may listen yet.
 pub async fn try_get(address: SocketAddr, path: &str, headers: &str) -> std::io::Result<Answer> {
+    try_ask(address, "GET", path, headers).await
+}
+
+/// HTTP/1.0, so that the body comes whole and ends with the connection.
+async fn try_ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: test\r\n{headers}\r\n").as_bytes()).await?;
+    stream.write_all(format!("{method} {path} HTTP/1.0\r\nHost: test\r\n{headers}\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap()?;
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head and a body");
