@@ -39,6 +39,14 @@ pub enum AppError {
         /// A certificate that cannot be read, usually.
         source: io::Error,
     },
+    /// What `--output` names cannot be written to.
+    #[error("--output {path} cannot be used")]
+    Output {
+        /// As given.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
     /// A signal, a socket or a file that the command needs cannot be had.
     #[error("{what}")]
     System {

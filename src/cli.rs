@@ -48,7 +48,7 @@ pub enum Command {
     },
     /// Poll every source once and print the metrics
     Once {
-        /// Write the metrics to FILE, atomically, instead of stdout
+        /// Write the metrics to FILE instead of stdout, atomically if it is a regular file
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
         /// Give up after this time, such as 90s or 5m; no limit unless set

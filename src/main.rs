@@ -164,5 +164,6 @@ async fn print(text: String, code: ExitCode) -> Option<ExitCode> {
 fn failed(error: &AppError) -> ExitCode {
     tracing::error!(error = logging::chain(error), "giving up");
     // A certificate that is none is a matter of the configuration.
-    if matches!(error, AppError::Source { .. }) { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let wrongly_called = matches!(error, AppError::Source { .. } | AppError::Output { .. });
+    if wrongly_called { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

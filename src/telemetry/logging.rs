@@ -15,6 +15,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use queue::write_whole;
+
 /// The process waits so long for the log at its end: with what the server takes, less than the five seconds that it has.
 const LAST_WAIT: Duration = Duration::from_millis(1_500);
 

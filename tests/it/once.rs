@@ -1,5 +1,7 @@
 //! One round of polls by the real binary.
 
+mod output;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -112,15 +112,36 @@ async fn a_signal_ends_what_waits_for_a_reader_of_stdout() {
         until("a poll", async || (simulator.all_requests() > before).then_some(())).await;
         let id = program.id().await;
         // Its stdout is not read before it has ended.
-        until("a full pipe", async || {
-            let tasks = fs::read_dir(format!("/proc/{id}/task")).ok()?;
-            let mut waits = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("wchan")).ok());
-            waits.any(|place| place.contains("pipe_write")).then_some(())
-        })
-        .await;
+        until_it_waits(id, "pipe_write").await;
         signal(id, name).await;
         let mut child = program.0;
         let status = timeout(STOP_TIME, child.wait()).await.expect("it ends").unwrap();
         assert_eq!(status.code(), Some(code));
     }
+}
+
+#[tokio::test]
+async fn a_signal_ends_what_waits_for_the_reader_of_a_named_pipe() {
+    for (name, code) in CASES {
+        let simulator = simulator().await;
+        let files = Files::with_config(&swr(&simulator, ""));
+        let pipe = files.path("pipe");
+        assert!(tool("mkfifo").arg(&pipe).status().await.unwrap().success());
+        let program = First::start(&["once", &files.flag(), "--output", pipe.to_str().unwrap()]);
+        let id = program.id().await;
+        until_it_waits(id, "wait_for_partner").await;
+        let output = program.stop(name).await;
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert_eq!(files.names(), ["config.toml", "pipe"]);
+    }
+}
+
+/// Waits until a thread of a process waits in a function of the system whose name contains `place`.
+async fn until_it_waits(process: u32, place: &str) {
+    until(place, async || {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).ok()?;
+        let mut waits = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("wchan")).ok());
+        waits.any(|function| function.contains(place)).then_some(())
+    })
+    .await;
 }

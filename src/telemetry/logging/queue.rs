@@ -98,14 +98,23 @@ impl Queue {
     }
 }
 
-fn write(mut text: &[u8]) {
+fn write(text: &[u8]) {
+    // After an error nobody will ever read it.
+    let _ = write_whole(&mut io::stderr(), text);
+}
+
+/// Writes all of `text`, to a pipe that is full and that somebody has made not to block, too.
+///
+/// Errors: as of any write.
+pub fn write_whole(to: &mut impl Write, mut text: &[u8]) -> io::Result<()> {
     while !text.is_empty() {
-        match io::stderr().write(text) {
+        match to.write(text) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(length) => text = &text[length..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(PAUSE),
-            // Nobody will ever read it.
-            Err(_) => return,
+            Err(error) => return Err(error),
         }
     }
+    Ok(())
 }
