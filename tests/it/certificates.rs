@@ -38,6 +38,7 @@ openssl x509 -req -in request.pem -signkey good.key -days 9 -out v1.pem
 echo subjectAltName=IP:127.0.0.1 > names
 openssl x509 -req -in request.pem -CA p384.pem -CAkey p384.key -CAcreateserial -sha512 -extfile names -days 9 \
   -out sha512.pem
+openssl x509 -req -in request.pem -CA good.pem -CAkey good.key -CAcreateserial -extfile names -days 9 -out leaf.pem
 openssl pkey -in good.key -aes256 -passout pass:x -out encrypted.key
 openssl rsa -in rsa.key -aes128 -traditional -passout pass:x -out encrypted-body.key
 openssl x509 -in good.pem -outform der -out der.pem
@@ -200,7 +201,7 @@ async fn a_handshake_that_fails_over_what_a_server_shows_says_so_in_words() {
             "has a key or a signature that TLS does not take",
         ),
         (&["-cert", "v1.pem", "-key", "good.key"], "v1.pem", "is one of X.509's old versions"),
-        (&["-cert", "good.pem", "-key", "good.key"], "other.pem", "name its authority in tls.ca_file"),
+        (&["-cert", "leaf.pem", "-key", "good.key"], "other.pem", "name its authority in tls.ca_file"),
         (
             &["-cert", "good.pem", "-key", "good.key", "-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"],
             "good.pem",

@@ -370,7 +370,8 @@ mod tests {
             }
         };
         assert_eq!(admission, Admission::Admitted);
-        assert!(before <= 2, "{before}");
+        // One of each, and what ran between its end and its news; in one line it would be all of them.
+        assert!(before < MOST_WAITING, "{before}");
     }
 
     #[tokio::test]
