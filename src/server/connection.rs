@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -20,7 +20,7 @@ use super::deadline::Deadline;
 use super::listener::Stream;
 use super::places::Place;
 use super::site::Site;
-use super::web_config::WebConfigFile;
+use super::web_config::{Handshake, WebConfigFile};
 
 // No flag sets these limits: a scraper is far from them all, and whoever has others in mind sets the limit of
 // descriptors (`LimitNOFILE=`, `ulimit -n`), of which clients get half, or puts a proxy before the exporter.
@@ -39,13 +39,15 @@ pub(super) struct Service {
     pub web: Arc<WebConfigFile>,
     pub place: Place,
     pub deadline: Deadline,
+    /// Of TLS, once it is done.
+    pub handshake: OnceLock<Handshake>,
 }
 
 impl Service {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         self.place.asked();
         let answer = self.deadline.answer();
-        let response = self.web.current().answer(&self.site, &request).await;
+        let response = self.web.current().answer(&self.site, &request, self.handshake.get()).await;
         Ok(response.map(|body| body.until_taken(answer)))
     }
 }
@@ -59,7 +61,13 @@ pub(super) async fn serve(
     watcher: Watcher,
     stop: CancellationToken,
 ) {
-    let service = Arc::new(Service { site, web, place, deadline: Deadline::new(HEAD_TIMEOUT) });
+    let service = Arc::new(Service {
+        site,
+        web,
+        place,
+        deadline: Deadline::new(HEAD_TIMEOUT),
+        handshake: OnceLock::new(),
+    });
     tokio::select! {
         // What goes wrong here is the client's affair: it went away or sent something that is not HTTP.
         _ = converse(stream, Arc::clone(&service), watcher, stop) => {}
@@ -78,10 +86,13 @@ async fn converse(
     let Some(tls) = service.web.current().tls.clone() else {
         return speak(stream, service, watcher).await;
     };
-    let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(tls).accept(stream));
+    let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream));
     // No answer is lost, so a stop need not wait for it.
     let Some(stream) = stop.run_until_cancelled(handshake).await else { return Ok(()) };
     let stream = stream?.inspect_err(|error| tracing::debug!(%error, "TLS handshake failed"))?;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+    // It is done once.
+    let _ = service.handshake.set(Handshake { tls, certificates });
     service.deadline.extend(HEAD_TIMEOUT);
     speak(Box::new(stream), service, watcher).await
 }

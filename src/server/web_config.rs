@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode};
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -28,6 +28,7 @@ use crate::config::{ConfigError, Problem};
 use files::Files;
 use rate_limit::RateLimit;
 use section::{Problems, Section};
+use tls::Tls;
 use users::{Admission, Users};
 
 /// Between two looks at the files. A changed file is read at the second look that finds it the same, so that nothing
@@ -40,12 +41,18 @@ const SECTIONS: &[&str] = &["tls_server_config", "http_server_config", "basic_au
 #[derive(Default)]
 pub struct WebConfig {
     /// How to speak TLS, if at all.
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Arc<Tls>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     users: Option<Users>,
     rate_limit: Option<Arc<RateLimit>>,
     protections: Vec<Protection>,
     warnings: Vec<String>,
+}
+
+/// What a client showed when its connection began, and what it was admitted by.
+pub(super) struct Handshake {
+    pub tls: Arc<Tls>,
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Something that keeps somebody out: the key that does, and what is true without it. A re-read may add some and
@@ -144,7 +151,21 @@ impl WebConfig {
 
     /// Has `site` answer a request if it may be answered. The order of the checks is that of the official exporters;
     /// their probes too must pass the rate limit, and fail whenever a stranger uses it up.
-    pub(super) async fn answer<B>(&self, site: &Site, request: &Request<B>) -> Response<Body> {
+    ///
+    /// A client whose certificate is no longer accepted is sent away from a connection that is open, too; `handshake`
+    /// is the connection's.
+    pub(super) async fn answer<B>(
+        &self,
+        site: &Site,
+        request: &Request<B>,
+        handshake: Option<&Handshake>,
+    ) -> Response<Body> {
+        if handshake.is_some_and(|handshake| !self.still_admits(handshake)) {
+            let text = "the certificate of this client is no longer accepted\n";
+            let mut response = site.refuse(request, StatusCode::FORBIDDEN, text);
+            response.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
         let limit = self.rate_limit.as_ref().filter(|_| !site.is_probe(request));
         let mut response = if limit.is_some_and(|limit| !limit.allows(Instant::now())) {
             site.refuse(request, StatusCode::TOO_MANY_REQUESTS, "Too Many Requests\n")
@@ -165,6 +186,10 @@ impl WebConfig {
         };
         headers::add(&self.headers, response.headers_mut());
         response
+    }
+
+    fn still_admits(&self, Handshake { tls, certificates }: &Handshake) -> bool {
+        self.tls.as_ref().is_none_or(|now| Arc::ptr_eq(now, tls) || now.admits(certificates))
     }
 
     async fn admit(&self, headers: &HeaderMap) -> Admission {

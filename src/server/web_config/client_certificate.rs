@@ -81,6 +81,16 @@ impl ClientCertificates {
         Ok(Self { chain, mandatory, authorities, subjects, allowed_names, algorithms })
     }
 
+    /// Whether a client may come in that showed these certificates in a handshake, none maybe.
+    pub(super) fn admit(&self, shown: &[CertificateDer<'_>]) -> bool {
+        match shown.split_first() {
+            Some((own, intermediates)) => {
+                self.verify_client_cert(own, intermediates, UnixTime::now()).is_ok()
+            }
+            None => !self.mandatory,
+        }
+    }
+
     /// Notes what a re-read must not take away; `named` is whether the authorities are in the file, and not those that
     /// the system trusts. Other authorities and other names are a matter of the file, as other users are.
     pub(super) fn note_protections(&self, named: bool, protections: &mut Vec<Protection>) {

@@ -14,6 +14,20 @@ use super::files::Files;
 use super::section::Section;
 use crate::config::certificate::{self, Misfit};
 
+/// How to speak TLS.
+pub(in super::super) struct Tls {
+    /// For handshakes.
+    pub(in super::super) server: Arc<ServerConfig>,
+    clients: Option<Arc<ClientCertificates>>,
+}
+
+impl Tls {
+    /// Whether a client that showed these certificates, under another configuration maybe, may come in under this one.
+    pub(super) fn admits(&self, shown: &[CertificateDer<'static>]) -> bool {
+        self.clients.as_ref().is_none_or(|clients| clients.admit(shown))
+    }
+}
+
 /// The section.
 pub(super) const SECTION: &str = "tls_server_config";
 /// The keys of the section.
@@ -51,7 +65,7 @@ pub(super) fn read(
     files: &mut Files,
     protections: &mut Vec<Protection>,
     warnings: &mut Vec<String>,
-) -> Option<Arc<ServerConfig>> {
+) -> Option<Arc<Tls>> {
     let versions = versions(section, warnings);
     let suites = cipher_suites(section, versions);
     let provider =
@@ -59,7 +73,7 @@ pub(super) fn read(
     let provider = Arc::new(provider);
     let mut pem = |key| pem(section, key, directory, files);
     let (certificate, key, authorities) = (pem("cert"), pem("key"), pem("client_ca"));
-    let clients = client_certificates(section, authorities.as_ref(), &provider);
+    let clients = client_certificates(section, authorities.as_ref(), &provider).map(Arc::new);
     if let Some(clients) = &clients {
         clients.note_protections(authorities.is_some(), protections);
     }
@@ -98,8 +112,9 @@ pub(super) fn read(
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&supported(versions));
     // Noted where the suites were read.
     let builder = builder.ok()?;
-    let builder = match clients {
-        Some(clients) => builder.with_client_cert_verifier(Arc::new(clients)),
+    let verifier = clients.clone();
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
         None => builder.with_no_client_auth(),
     };
     let (chain, key) = pair?;
@@ -111,7 +126,7 @@ pub(super) fn read(
         .ok()?;
     config.ignore_client_order = prefer_server;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Some(Arc::new(config))
+    Some(Arc::new(Tls { server: Arc::new(config), clients }))
 }
 
 /// Text in PEM form, with the key that gives it.

@@ -3,14 +3,17 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use container_registry_exporter::server::WebConfigFile;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use super::{curl, https, pem, tls};
-use crate::program::{Program, until};
+use crate::program::{PATIENCE, Program, until};
 use crate::support::assert_no_secret;
 
 const PASSWORD: &str = "looking-glass-password";
@@ -308,6 +311,56 @@ async fn a_user_who_is_gone_is_refused_at_once_though_his_password_is_remembered
     let reload = ["--request", "POST", "--user", &user];
     assert_eq!(https(scene.program.address, "/-/reload", &reload).await.status, 200);
     assert_eq!(ask().await, 401);
+}
+
+#[tokio::test]
+async fn a_client_whose_certificate_is_no_longer_accepted_is_sent_away_from_an_open_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("web.yml");
+    let (authority, certificate, key) = (pem("authority.pem"), pem("client.pem"), pem("client.key"));
+    let allowed = |names: &str| {
+        tls(&format!(
+            "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: {authority}\n  \
+             client_allowed_sans: [{names}]\n"
+        ))
+    };
+    replace(&path, &allowed("prometheus.example, other.example"));
+    let program = Program::start(&["demo", &format!("--web.config.file={}", path.display())]).await;
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-cert", &certificate, "-key", &key, "-connect"])
+        .arg(program.address.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut to, from) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    let mut lines = BufReader::new(from).lines();
+    // The status of the next answer on the one connection.
+    let mut ask = async || {
+        to.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        loop {
+            let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("an answer");
+            // The end of an answer before has no line of its own.
+            if let Some((_, status)) = line.split_once("HTTP/1.1 ") {
+                break status[..3].to_owned();
+            }
+        }
+    };
+    assert_eq!(ask().await, "200");
+    let reread = async |names: &str, times: usize| {
+        replace(&path, &allowed(names));
+        until(names, async || {
+            let lines = program.log().iter().filter(|line| line.contains("read anew")).count();
+            (lines == times).then_some(())
+        })
+        .await;
+    };
+    reread("prometheus.example", 1).await;
+    assert_eq!(ask().await, "200");
+    reread("other.example", 2).await;
+    assert_eq!(ask().await, "403");
 }
 
 #[tokio::test]
