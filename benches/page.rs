@@ -138,8 +138,9 @@ fn inventory() -> Inventory {
     Inventory {
         source: Arc::new(info),
         up: Some(true),
+        organizations_up: Vec::new(),
         repositories: Some(Arc::new(Repositories {
-            listed: REPOSITORIES,
+            listed: Some(REPOSITORIES),
             measured: true,
             organizations: Some((0..=REPOSITORIES / 100).map(organization).collect()),
             entries: (0..REPOSITORIES).map(entry).collect(),

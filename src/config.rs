@@ -114,6 +114,11 @@ impl Cloud {
         }
     }
 
+    /// Whether single repositories are read instead of lists.
+    pub fn watches(&self) -> bool {
+        matches!(self, Self::Swr(swr) if !swr.watch.is_empty())
+    }
+
     /// What kind of credential is used and where it comes from, for people.
     pub fn credential(&self) -> String {
         match self {

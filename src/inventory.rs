@@ -206,11 +206,11 @@ impl Entry {
     }
 }
 
-/// A complete list of a source's repositories.
+/// A source's repositories, of all its lists that are not too old.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repositories {
-    /// Repositories listed, before filters and limits.
-    pub listed: u64,
+    /// Repositories listed, before filters and limits; `None` while one of the lists was never read.
+    pub listed: Option<u64>,
     /// Whether this API states sizes and image counts at all, so that no rows add up to 0 of them.
     pub measured: bool,
     /// The organizations to report totals of: those named in the configuration, those listed, those of the rows;
@@ -243,6 +243,8 @@ pub struct Inventory {
     pub source: Arc<SourceInfo>,
     /// Whether the last finished listing of the repositories succeeded; `None` until the first one ended.
     pub up: Option<bool>,
+    /// The organizations that have a list of their own, by name, and whether it could be read last.
+    pub organizations_up: Vec<(Box<str>, bool)>,
     /// The repositories.
     pub repositories: Option<Arc<Repositories>>,
     /// The shared repositories, sorted by center, organization and name, each once.

@@ -16,8 +16,18 @@ use crate::inventory::{Center, Repository, SharedRepository, Tag};
 /// What the scheduler can ask of a cloud. Every answer is whole: a listing of which a page is missing is an error.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// Every repository that the source's configuration selects, before `include` and `exclude`.
-    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError>;
+    /// The lists in which the source's repositories come, each of which succeeds, fails and ages by itself: one for each
+    /// organization or watched repository that has its own, and one without a name where there is but one.
+    async fn listings(&self, poll: &Poll) -> Result<Listing<Box<str>>, ApiError>;
+
+    /// Every repository of one of the [`Self::listings`], before `include` and `exclude`.
+    async fn repositories(&self, poll: &Poll, listing: &str) -> Result<Listing<Repository>, ApiError>;
+
+    /// What the account has of that which the configuration names, as far as one call tells: to find what was meant by
+    /// a name that matches nothing.
+    async fn existing(&self, _: &Poll) -> Result<Vec<Box<str>>, ApiError> {
+        Ok(Vec::new())
+    }
 
     /// One of the two lists of shared repositories, for sources that have them.
     async fn shared_repositories(
@@ -28,21 +38,6 @@ pub trait Provider: Send + Sync + 'static {
 
     /// Every tag of one repository.
     async fn tags(&self, poll: &Poll, repository: &Repository) -> Result<TagListing, ApiError>;
-}
-
-/// What a source has in repositories.
-#[derive(Debug, Default)]
-pub struct RepositoryListing {
-    /// Sorted by organization and name, each once.
-    pub rows: Vec<Repository>,
-    /// Repositories that the API listed, those of organizations included that were not asked for.
-    pub listed: u64,
-    /// Rows that the API listed again.
-    pub duplicates: u64,
-    /// The stated totals minus the rows.
-    pub mismatch: i64,
-    /// Organizations that exist whether or not they have rows; `None` where single repositories are watched.
-    pub organizations: Option<Vec<Box<str>>>,
 }
 
 /// What a repository has in tags.

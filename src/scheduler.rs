@@ -3,29 +3,40 @@
 //! A poll has up to three collectors. Each publishes as soon as it is complete, and a failure of one leaves what the
 //! others know untouched: the last good data stays until it is too old to be shown.
 
+mod listings;
 pub mod memory;
 mod publish;
+mod reading;
+mod similar;
 pub mod status;
 pub mod tag_cache;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::client::{ApiError, Cause, Poll};
+use crate::client::{ApiError, Listing, Poll};
 use crate::config::{Cloud, SourceConfig};
-use crate::inventory::{Inventory, SharedRepository, SourceInfo, Timestamp};
-use crate::provider::{Provider, RepositoryListing, TagListing};
+use crate::inventory::{Center, Inventory, Repository, SharedRepository, SourceInfo, Timestamp};
+use crate::provider::{Provider, TagListing};
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 use crate::telemetry::{Collector, Reason};
 
+use listings::{KnownList, Lists};
 pub use memory::Memory;
-pub use status::{CollectorStatus, Failure, SourceState, SourceStatus};
-use tag_cache::{Rules, TagCache};
+use reading::{Place, Reading};
+pub use status::{CollectorStatus, Failure, ListDown, SourceState, SourceStatus};
+use tag_cache::Rules;
+
+/// Where a source has many lists, what is known so far is published this often while they are read.
+const LIST_PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// While tags are read or become too old, what is known so far is published this often.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
@@ -36,6 +47,7 @@ const AFTER_DOWNLOAD: Duration = Duration::from_hours(1);
 /// A source together with all that it knows, and with what it needs to poll itself.
 pub struct Source {
     config: SourceConfig,
+    rules: Rules,
     provider: Arc<dyn Provider>,
     metrics: SourceMetrics,
     state: watch::Sender<Arc<SourceState>>,
@@ -43,19 +55,39 @@ pub struct Source {
     /// What was published last; `changed` says that it is no longer what is known.
     inventory: Arc<Inventory>,
     changed: bool,
-    /// When something in it becomes too old.
+    /// When it was published, is to be again at the latest, and when something in it becomes too old.
+    published: Instant,
+    publish_at: Option<Instant>,
     expiry: Option<Instant>,
+    /// Polls begun so far.
+    polls: u64,
+    /// When the poll after the one under way begins, where there is one.
+    poll_after: Option<Timestamp>,
     up: Option<bool>,
-    repositories: Known<RepositoryListing>,
-    tags: TagCache,
-    shared: Known<Arc<[SharedRepository]>>,
+    /// Sorted by name; and when it was last read which there are.
+    listings: Vec<KnownList>,
+    listings_read: Option<Instant>,
+    /// Whether all lists were empty.
+    has_nothing: bool,
+    /// Organizations of which no tags could be read for lack of permission.
+    forbidden: BTreeSet<Box<str>>,
+    shared: Option<(Instant, Arc<[SharedRepository]>)>,
     /// Where to hand out what is known; `unsaved` says that there is something new.
     memories: Option<mpsc::Sender<Memory>>,
     unsaved: bool,
 }
 
-/// What a collector last read, and when.
-type Known<T> = Option<(Instant, T)>;
+/// What happens in a poll.
+enum Event {
+    /// The list at this index ended.
+    Repositories(usize, Result<Listing<Repository>, ApiError>),
+    /// The lists of shared repositories ended.
+    Shared(Result<Listing<SharedRepository>, ApiError>),
+    /// Which names there are instead of these, that match nothing.
+    Existing(Vec<Box<str>>, Vec<Box<str>>),
+    /// A repository's tags; `None` if the poll's end cut them off.
+    Tags(Place, Option<Result<TagListing, ApiError>>),
+}
 
 impl Source {
     /// A source that knows nothing yet, and the channel on which it publishes.
@@ -65,15 +97,20 @@ impl Source {
         provider: Arc<dyn Provider>,
         metrics: SourceMetrics,
     ) -> (Self, watch::Receiver<Arc<SourceState>>) {
-        let inventory =
-            Arc::new(Inventory { source: Arc::new(info), up: None, repositories: None, shared: None });
+        let inventory = Arc::new(Inventory {
+            source: Arc::new(info),
+            up: None,
+            organizations_up: Vec::new(),
+            repositories: None,
+            shared: None,
+        });
         let status = SourceStatus::new(&collectors(&config));
         let (state, receiver) = watch::channel(Arc::new(SourceState {
             inventory: Arc::clone(&inventory),
             status: status.clone(),
         }));
-        let tags = TagCache::new(tag_rules(&config));
         let source = Self {
+            rules: tag_rules(&config),
             config,
             provider,
             metrics,
@@ -81,10 +118,16 @@ impl Source {
             status,
             inventory,
             changed: false,
+            published: Instant::now(),
+            publish_at: None,
             expiry: None,
+            polls: 0,
+            poll_after: None,
             up: None,
-            repositories: None,
-            tags,
+            listings: Vec::new(),
+            listings_read: None,
+            has_nothing: false,
+            forbidden: BTreeSet::new(),
             shared: None,
             memories: None,
             unsaved: false,
@@ -102,6 +145,7 @@ impl Source {
             self.withdrawing(sleep_until(next)).await;
             let start = Instant::now();
             self.status.polling = true;
+            self.poll_after = Some(wall_clock(start + self.config.poll.interval));
             self.publish();
             self.poll(Some(start + self.config.poll.timeout)).await;
             self.status.polling = false;
@@ -111,206 +155,207 @@ impl Source {
     }
 
     /// One poll of all collectors. Whether none of them failed.
+    ///
+    /// Lists and tags are read side by side, so that one that takes long holds up nothing else.
     pub async fn poll(&mut self, deadline: Option<Instant>) -> bool {
-        let poll = Poll::new(deadline);
-        let listed = self.poll_repositories(&poll).await;
-        self.publish();
-        let mut succeeded = listed;
-        if self.status.has(Collector::SharedRepositories) {
-            succeeded &= self.poll_shared_repositories(&poll).await;
-            self.publish();
-        }
-        // Without a fresh list there is nothing to compare tags with, and what is wrong with it is wrong with them.
-        if listed && self.status.has(Collector::Tags) {
-            succeeded &= self.poll_tags(&poll).await;
-            self.publish();
-        }
-        succeeded
-    }
-
-    async fn poll_repositories(&mut self, poll: &Poll) -> bool {
-        let start = Instant::now();
-        self.tags.begin_poll();
+        let (poll, start) = (Poll::new(deadline), Instant::now());
         let provider = Arc::clone(&self.provider);
-        let outcome = self.withdrawing(provider.repositories(poll)).await;
-        self.up = Some(outcome.is_ok());
-        self.status.tried = true;
-        self.changed = true;
-        let outcome = outcome.map(|listing| self.learn_repositories(listing));
-        self.finish(Collector::Repositories, start, outcome)
-    }
-
-    fn learn_repositories(&mut self, mut listing: RepositoryListing) {
-        self.metrics.duplicates(listing.duplicates);
-        self.note_mismatch(Collector::Repositories, listing.mismatch);
-        let filter = &self.config.repositories;
-        let named = self.config.cloud.organizations();
-        let everything = named.is_empty() && listing.organizations.is_some();
-        let was_empty = self.repositories.as_ref().is_some_and(|(_, known)| known.listed == 0);
-        if everything && listing.listed == 0 && !was_empty {
-            tracing::warn!(
-                source = self.config.name.as_str(),
-                "the account has no repository; if it should have, the key lacks the permission to list them"
-            );
-        }
-        let mut rows = std::mem::take(&mut listing.rows);
-        rows.retain(|r| filter.keeps_repository(&r.organization, &r.name));
-        if let Some(organizations) = &mut listing.organizations {
-            if !filter.is_empty() {
-                organizations.clear();
+        let (poll, provider) = (&poll, &*provider);
+        let most = self.config.poll.max_concurrent_requests;
+        // An outage of the lists puts off no repository's turn in the full sweep.
+        self.polls = self.polls.wrapping_add(1);
+        let mut lists = match self.withdrawing(provider.listings(poll)).await {
+            Ok(names) => self.learn_listings(names),
+            Err(error) => Lists::failed(error),
+        };
+        let mut good = true;
+        let mut shared = self.config.cloud.shared().to_vec();
+        let mut reading: Option<Reading> = None;
+        let mut running = FuturesUnordered::<BoxFuture<'_, Event>>::new();
+        loop {
+            while lists.under_way < most
+                && let Some(index) = lists.next()
+            {
+                let name = self.listings[index].name.clone();
+                let list =
+                    async move { Event::Repositories(index, provider.repositories(poll, &name).await) };
+                running.push(list.boxed());
             }
-            organizations.extend(named.iter().map(|name| name.as_str().into()));
-            organizations.extend(rows.iter().map(|r| r.organization.clone()));
-            organizations.sort_unstable();
-            organizations.dedup();
+            if lists.under_way == 0
+                && let Some(outcome) = lists.end()
+            {
+                good &= self.end_repositories(start, outcome, &lists.new_failures);
+                self.publish();
+                let empties = self.new_empties();
+                if !empties.is_empty() {
+                    running.push(existing(provider, deadline, empties).boxed());
+                }
+            }
+            // Not before the credential is known to be good, or what is wrong with it was told.
+            if !shared.is_empty() && (lists.any || lists.are_over()) {
+                let centers = std::mem::take(&mut shared);
+                running.push(shared_repositories(provider, poll, centers).map(Event::Shared).boxed());
+            }
+            while let Some(tags) = &mut reading
+                && tags.under_way < most
+                && let Some((list, index)) =
+                    tags.next(|(list, index)| self.listings[list].tags.organization(index))
+            {
+                let repository = Arc::clone(self.listings[list].tags.repository(index));
+                let tags = async move {
+                    let outcome = poll.within(provider.tags(poll, &repository)).await;
+                    // What the end of the poll cuts off did not fail.
+                    let in_time = outcome.filter(|outcome| outcome.is_ok() || !poll.is_over());
+                    Event::Tags((list, index), in_time)
+                };
+                running.push(tags.boxed());
+            }
+            if lists.are_over()
+                && let Some(tags) = reading.take_if(|tags| tags.under_way == 0)
+            {
+                good &= self.end_tags(tags);
+                self.publish();
+            }
+            match self.withdrawing(running.next()).await {
+                None => return good,
+                Some(Event::Existing(empties, names)) => self.warn_of_empties(&empties, &names),
+                Some(Event::Repositories(index, outcome)) => {
+                    if let Err(error) = &outcome
+                        && self.fail_repositories(index, error)
+                    {
+                        lists.new_failures.insert(index);
+                    }
+                    if let Some(listing) = lists.note(index, outcome) {
+                        self.learn_repositories(index, listing);
+                        if self.status.has(Collector::Tags) {
+                            let due = self.listings[index].tags.due(self.polls);
+                            reading.get_or_insert_with(Reading::new).add(index, due);
+                        }
+                    }
+                    self.publish_after(LIST_PUBLISH_INTERVAL);
+                }
+                Some(Event::Shared(outcome)) => {
+                    let outcome = outcome.map(|listing| self.learn_shared_repositories(listing));
+                    good &= self.finish(Collector::SharedRepositories, start, outcome, "");
+                    self.publish();
+                }
+                Some(Event::Tags(place, outcome)) => {
+                    if let Some(reading) = &mut reading {
+                        self.learn_tags(reading, place, outcome);
+                    }
+                    if self.published.elapsed() >= PUBLISH_INTERVAL {
+                        self.publish();
+                    }
+                }
+            }
         }
-        let skipped = self.tags.list(rows, Instant::now());
-        if self.status.has(Collector::Tags) {
-            self.metrics.tag_listings_skipped(skipped);
-        }
-        self.repositories = Some((Instant::now(), listing));
-        self.unsaved = true;
     }
 
-    async fn poll_shared_repositories(&mut self, poll: &Poll) -> bool {
-        let start = Instant::now();
-        let outcome = self.read_shared_repositories(poll).await;
-        self.finish(Collector::SharedRepositories, start, outcome)
-    }
-
-    async fn read_shared_repositories(&mut self, poll: &Poll) -> Result<(), ApiError> {
-        let mut rows = Vec::new();
-        let (mut duplicates, mut mismatch) = (0, 0);
-        let provider = Arc::clone(&self.provider);
-        for center in self.config.cloud.shared().to_vec() {
-            let listing = self.withdrawing(provider.shared_repositories(poll, center)).await?;
-            duplicates += listing.duplicates;
-            mismatch += listing.mismatch;
-            rows.extend(listing.rows);
-        }
+    fn learn_shared_repositories(&mut self, listing: Listing<SharedRepository>) {
+        let Listing { mut rows, duplicates, mismatch } = listing;
         rows.retain(|r| self.config.repositories.keeps_repository(&r.organization, &r.name));
         rows.sort_by(|a, b| (a.center, &a.organization, &a.name).cmp(&(b.center, &b.organization, &b.name)));
         self.metrics.duplicates(duplicates);
         self.note_mismatch(Collector::SharedRepositories, mismatch);
         self.shared = Some((Instant::now(), rows.into()));
         (self.changed, self.unsaved) = (true, true);
-        Ok(())
     }
 
-    /// Reads the tags of the repositories that are due, as far as the poll's time goes; the rest stays due.
-    async fn poll_tags(&mut self, poll: &Poll) -> bool {
-        let start = Instant::now();
-        let provider = Arc::clone(&self.provider);
-        let due = self.tags.due();
-        let (mut left, mut answered, mut mismatch) = (due.len(), 0, 0);
-        let mut failure = None;
-        let mut listings = stream::iter(due)
-            .map(|(index, repository)| {
-                let provider = &provider;
-                async move { (index, provider.tags(poll, &repository).await) }
-            })
-            .buffer_unordered(self.config.poll.max_concurrent_requests);
-        let mut next_publish = start + PUBLISH_INTERVAL;
-        self.note_pending();
-        self.publish();
-        while let Some(Some((index, outcome))) = self.withdrawing(poll.within(listings.next())).await {
-            match outcome {
-                Ok(TagListing { listing, images }) => {
-                    answered += 1;
-                    mismatch += listing.mismatch;
-                    self.metrics.duplicates(listing.duplicates);
-                    self.metrics.tag_listing(Ok(()));
-                    let tags = tag_cache::tag_set(listing.rows, images, &self.config.tags);
-                    self.tags.learn(index, tags, Instant::now());
-                }
-                // What the end of the poll cuts off did not fail.
-                Err(_) if poll.deadline().is_some_and(|deadline| Instant::now() >= deadline) => break,
-                Err(error) => {
-                    self.note_tag_failure(&error);
-                    let reason = error.reason();
-                    if reason == Reason::NotFound {
-                        answered += 1;
-                        self.tags.gone(index);
-                    } else {
-                        failure = Some(error);
-                    }
-                    // The guard refuses whatever would come after it.
-                    if reason == Reason::Unauthorized {
-                        break;
-                    }
-                }
-            }
-            left -= 1;
-            self.changed = true;
-            if Instant::now() >= next_publish {
-                self.note_pending();
-                self.publish();
-                next_publish = Instant::now() + PUBLISH_INTERVAL;
-            }
-        }
-        drop(listings);
-        self.note_pending();
-        self.note_mismatch(Collector::Tags, mismatch);
-        match failure {
-            Some(error) if answered == 0 => self.finish(Collector::Tags, start, Err(error)),
-            _ if left == 0 => self.finish(Collector::Tags, start, Ok(())),
-            _ => {
-                self.metrics.poll(Collector::Tags, Ok(()), start.elapsed());
-                tracing::debug!(
-                    source = self.config.name.as_str(),
-                    left,
-                    "the next poll goes on reading tags"
-                );
-                true
-            }
-        }
-    }
-
-    /// Notes the end of a collector's work. A source that turns bad is one warning, one that turns good one line;
-    /// what repeats is told by the metrics.
-    fn finish(&mut self, collector: Collector, start: Instant, outcome: Result<(), ApiError>) -> bool {
-        let (source, name) = (self.config.name.as_str(), collector.as_str());
-        self.metrics.poll(collector, outcome.as_ref().copied().map_err(ApiError::reason), start.elapsed());
-        let now = wall_clock(Instant::now());
-        let status = self.status.of(collector);
+    /// Takes what came of reading a repository's tags; `None`: the poll's time was up.
+    fn learn_tags(
+        &mut self,
+        reading: &mut Reading,
+        (list, index): Place,
+        outcome: Option<Result<TagListing, ApiError>>,
+    ) {
+        reading.under_way -= 1;
+        let Some(outcome) = outcome else {
+            reading.stopped = true;
+            return;
+        };
+        let tags = &mut self.listings[list].tags;
+        let (repository, fresh) = (Arc::clone(tags.repository(index)), !tags.is_failing(index));
         match outcome {
-            Ok(()) => {
-                self.metrics.last_success(collector, now);
-                if status.last_success.is_none() || status.failure.is_some() {
-                    tracing::info!(source, collector = name, "poll succeeded");
+            Ok(TagListing { listing, images }) => {
+                let set = tag_cache::tag_set(listing.rows, images, &self.config.tags);
+                tags.learn(index, set, listing.mismatch, Instant::now());
+                self.metrics.duplicates(listing.duplicates);
+                self.metrics.tag_listing(Ok(()));
+                reading.note(&repository.organization, fresh, Ok(()));
+            }
+            // It says nothing of this repository.
+            Err(error) if error.reason() == Reason::Unauthorized => {
+                // What was not even sent only waited behind what was.
+                if error.attempts > 0 || !reading.stopped {
+                    self.note_tag_failure(&error);
                 }
-                status.last_success = Some(now);
-                status.failure = None;
-                true
+                reading.refuse(error);
             }
             Err(error) => {
-                let reason = error.reason();
-                let message = chain(&error);
-                // What was not even tried has its reason elsewhere, and was told there.
-                let news = status.failure.as_ref().is_none_or(|last| last.reason != reason);
-                let told = error.attempts == 0 && !matches!(error.cause, Cause::Credential(_));
-                if news && !told {
-                    tracing::warn!(
-                        source,
-                        collector = name,
-                        reason = reason.as_str(),
-                        error = message,
-                        "poll failed"
-                    );
-                } else {
-                    tracing::debug!(
-                        source,
-                        collector = name,
-                        reason = reason.as_str(),
-                        error = message,
-                        "poll failed"
-                    );
-                }
-                let next_attempt = error.next_attempt();
-                status.failure = Some(Failure { time: now, reason, message, next_attempt });
-                false
+                tags.failed(index, self.polls);
+                self.note_tag_failure(&error);
+                reading.note(&repository.organization, fresh, Err(error));
             }
         }
+        self.changed = true;
+    }
+
+    fn end_tags(&mut self, reading: Reading) -> bool {
+        let all = self.listings.iter().map(|list| list.tags.mismatch());
+        self.note_mismatch(Collector::Tags, all.fold(0, i64::saturating_add));
+        let start = reading.start;
+        let outcome = reading.verdict(&mut self.forbidden);
+        self.finish(Collector::Tags, start, outcome, "")
+    }
+
+    /// Notes the end of a collector's work. A source that turns bad is one warning, one that turns good one line; what
+    /// repeats is told by the metrics. `lists` names those of several lists that failed and did not before.
+    fn finish(
+        &mut self,
+        collector: Collector,
+        start: Instant,
+        outcome: Result<(), ApiError>,
+        lists: &str,
+    ) -> bool {
+        let (source, name) = (self.config.name.as_str(), collector.as_str());
+        self.metrics.poll(collector, outcome.as_ref().copied().map_err(ApiError::reason), start.elapsed());
+        let Err(error) = outcome else {
+            let now = wall_clock(Instant::now());
+            self.metrics.last_success(collector, now);
+            let status = self.status.of(collector);
+            if status.last_success.is_none() || status.failure.is_some() {
+                tracing::info!(source, collector = name, "poll succeeded");
+            }
+            (status.last_success, status.failure) = (Some(now), None);
+            status.told.clear();
+            return true;
+        };
+        let failure = Failure::new(&error);
+        let (reason, message) = (failure.reason.as_str(), failure.message.as_str());
+        // What was not even sent waited for what had failed before, and was told then.
+        let told_before = |other: &CollectorStatus| {
+            other.collector != collector && other.failure.as_ref().is_some_and(|f| f.reason == failure.reason)
+        };
+        let silenced = error.attempts == 0 && self.status.collectors.iter().any(told_before);
+        let next_attempt = failure.next_attempt.or(self.poll_after).map(tracing::field::display);
+        let status = self.status.of(collector);
+        if !silenced && (!lists.is_empty() || !status.told.contains(&failure.reason)) {
+            let lists = Some(lists).filter(|lists| !lists.is_empty());
+            tracing::warn!(
+                source,
+                collector = name,
+                lists,
+                reason,
+                error = message,
+                next_attempt,
+                "poll failed"
+            );
+            status.told.push(failure.reason);
+        } else {
+            tracing::debug!(source, collector = name, reason, error = message, "poll failed");
+        }
+        status.failure = Some(failure);
+        false
     }
 
     fn note_tag_failure(&self, error: &ApiError) {
@@ -325,8 +370,9 @@ impl Source {
     }
 
     fn note_pending(&mut self) {
-        self.status.tags_pending = self.tags.pending();
-        self.metrics.tag_listings_pending(self.status.tags_pending);
+        self.status.tags_pending = self.listings.iter().map(|list| list.tags.pending(self.polls)).sum();
+        self.status.tags_failing = self.listings.iter().map(|list| list.tags.failing()).sum();
+        self.metrics.tag_listings_waiting(self.status.tags_pending, self.status.tags_failing);
     }
 
     fn note_mismatch(&mut self, collector: Collector, difference: i64) {
@@ -342,6 +388,34 @@ impl Source {
             );
         }
     }
+}
+
+/// Looks for names that could have been meant by those that match nothing.
+async fn existing(provider: &dyn Provider, deadline: Option<Instant>, empties: Vec<Box<str>>) -> Event {
+    let names = provider.existing(&Poll::of_first_pages(deadline)).await;
+    Event::Existing(
+        empties,
+        names.unwrap_or_else(|error| {
+            tracing::debug!(error = chain(&error), "it is not known which names there are");
+            Vec::new()
+        }),
+    )
+}
+
+/// Reads the lists of shared repositories, one after the other.
+async fn shared_repositories(
+    provider: &dyn Provider,
+    poll: &Poll,
+    centers: Vec<Center>,
+) -> Result<Listing<SharedRepository>, ApiError> {
+    let mut all = Listing::of(Vec::new());
+    for center in centers {
+        let listing = provider.shared_repositories(poll, center).await?;
+        all.duplicates = all.duplicates.saturating_add(listing.duplicates);
+        all.mismatch = all.mismatch.saturating_add(listing.mismatch);
+        all.rows.extend(listing.rows);
+    }
+    Ok(all)
 }
 
 /// The collectors that a source has.

@@ -122,7 +122,9 @@ impl Store {
             tracing::info!(
                 source = name.as_str(),
                 file = %path.display(),
-                repositories = memory.repositories.as_ref().map(|known| known.rows.len()),
+                repositories = memory.repositories.as_ref().map(|known| {
+                    known.listings.iter().map(|list| list.rows.len()).sum::<usize>()
+                }),
                 "goes on with what the snapshot holds"
             );
             metrics.snapshot_time(memory.taken);

@@ -1,18 +1,20 @@
 //! `check --live`: whether every source can be read, with which credential, and what polling it will cost.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 
 use super::AppError;
 use super::sources::{info, provider};
-use crate::client::{ApiError, Guards, Poll};
+use crate::client::{ApiError, Guards, Listing, Poll};
 use crate::config::{Cloud, Config, SourceConfig};
 use crate::exposition::families::tag_series;
 use crate::exposition::limit::{Selection, select};
 use crate::inventory::{Entry, Inventory, Repositories, Repository, SharedRepository, Tag, TagSet};
-use crate::provider::{Provider, RepositoryListing};
+use crate::provider::Provider;
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SelfMetrics;
 
@@ -49,7 +51,10 @@ pub async fn live(config: &Config) -> Result<(String, bool), AppError> {
 
 /// What the first pages tell of a source.
 struct Preview {
-    listing: RepositoryListing,
+    listing: Listing<Repository>,
+    /// Rows before filters, and the lists that they come from.
+    listed: u64,
+    names: Vec<Box<str>>,
     shared: Vec<SharedRepository>,
     shared_mismatch: i64,
     /// The tags of one of the repositories.
@@ -58,23 +63,35 @@ struct Preview {
 
 async fn preview(config: &SourceConfig, provider: &dyn Provider) -> Result<Preview, ApiError> {
     let poll = Poll::of_first_pages(None);
-    let mut listing = provider.repositories(&poll).await?;
+    let names = provider.listings(&poll).await?;
     let mut preview = Preview {
-        listing: RepositoryListing::default(),
+        listing: Listing { mismatch: names.mismatch, ..Listing::of(Vec::new()) },
+        listed: 0,
+        names: names.rows,
         shared: Vec::new(),
         shared_mismatch: 0,
         tags: Vec::new(),
     };
+    let listing = &mut preview.listing;
+    let lists = preview.names.iter().map(|name| provider.repositories(&poll, name));
+    let mut lists = stream::iter(lists).buffered(config.poll.max_concurrent_requests);
+    while let Some(list) = lists.next().await {
+        let list = list?;
+        listing.mismatch = listing.mismatch.saturating_add(list.mismatch);
+        listing.rows.extend(list.rows);
+    }
+    drop(lists);
+    preview.listed = listing.rows.len() as u64;
     for center in config.cloud.shared() {
         let shared = provider.shared_repositories(&poll, *center).await?;
         preview.shared.extend(shared.rows);
         preview.shared_mismatch = preview.shared_mismatch.saturating_add(shared.mismatch);
     }
+    let listing = &mut preview.listing;
     listing.rows.retain(|r| config.repositories.keeps_repository(&r.organization, &r.name));
     if let Some(repository) = listing.rows.first().filter(|_| config.tags.enabled) {
         preview.tags = provider.tags(&poll, repository).await?.listing.rows;
     }
-    preview.listing = listing;
     Ok(preview)
 }
 
@@ -97,22 +114,17 @@ fn describe(report: &mut String, config: &SourceConfig, preview: &Result<Preview
 
 impl Preview {
     fn repositories(&self) -> u64 {
-        self.listing.listed.saturating_add_signed(self.listing.mismatch)
+        self.listed.saturating_add_signed(self.listing.mismatch)
     }
 
     /// API calls of a poll that reads everything, and of one in which nothing changed.
     fn calls(&self, config: &SourceConfig) -> (u64, u64) {
         let rest = |mismatch: i64, page: u64| u64::try_from(mismatch).unwrap_or(0).div_ceil(page);
-        let lists = match &config.cloud {
-            Cloud::Swr(swr) if !swr.watch.is_empty() => swr.watch.len() as u64,
-            Cloud::Swr(swr) => {
-                swr.organizations.len().max(1) as u64 + rest(self.listing.mismatch, LIST_PAGE.0)
-            }
-            Cloud::Ncr(ncr) => {
-                let registries = self.listing.organizations.as_ref().map_or(0, Vec::len) as u64;
-                u64::from(ncr.registries.is_empty()) + registries + rest(self.listing.mismatch, LIST_PAGE.1)
-            }
+        let (page, names) = match &config.cloud {
+            Cloud::Swr(_) => (LIST_PAGE.0, 0),
+            Cloud::Ncr(ncr) => (LIST_PAGE.1, u64::from(ncr.registries.is_empty())),
         };
+        let lists = names + self.names.len() as u64 + rest(self.listing.mismatch, page);
         let shared = config.cloud.shared().len() as u64 + rest(self.shared_mismatch, LIST_PAGE.0);
         if !config.tags.enabled {
             return (lists + shared, lists + shared);
@@ -121,6 +133,13 @@ impl Preview {
         let tags = self.scaled(sum(self.listing.rows.iter().map(pages)));
         let sweeps = config.tags.full_sweep.as_secs().div_ceil(config.poll.interval.as_secs().max(1)).max(1);
         (sum([lists, shared, tags]), sum([lists, shared, tags.div_ceil(sweeps)]))
+    }
+
+    fn organizations(&self) -> Vec<Box<str>> {
+        let listed = self.names.iter().filter(|name| !name.is_empty());
+        let rows = self.listing.rows.iter().map(|row| &row.organization);
+        let names: BTreeSet<_> = listed.chain(rows).cloned().collect();
+        names.into_iter().collect()
     }
 
     /// Series that the first pages make, in proportion for the whole.
@@ -138,10 +157,11 @@ impl Preview {
         let inventory = Inventory {
             source: Arc::new(info(config)),
             up: Some(true),
+            organizations_up: Vec::new(),
             repositories: Some(Arc::new(Repositories {
-                listed: self.listing.listed,
+                listed: Some(self.listed),
                 measured: matches!(config.cloud, Cloud::Swr(_)),
-                organizations: self.listing.organizations.clone(),
+                organizations: (!config.cloud.watches()).then(|| self.organizations()),
                 entries: self.listing.rows.iter().map(entry).collect(),
             })),
             shared: Some(self.shared.clone().into()),
@@ -156,7 +176,7 @@ impl Preview {
 
     /// A figure of the rows of the first pages in proportion to all rows.
     fn scaled(&self, figure: u64) -> u64 {
-        match self.listing.listed {
+        match self.listed {
             0 => figure,
             listed => {
                 let of_all = (u128::from(figure) * u128::from(self.repositories())).div_ceil(listed.into());

@@ -54,7 +54,8 @@ pub async fn run(
     let mut inventories = Vec::new();
     for (_, states, series_limit) in sources {
         let state = Arc::clone(&states.borrow());
-        complete &= state.status.tags_pending == 0;
+        // A single repository is no failed source; what the time did not suffice for is.
+        complete &= state.status.tags_pending <= state.status.tags_failing;
         inventories.push((Arc::clone(&state.inventory), series_limit));
     }
     let any = inventories.iter().any(|(inventory, _)| inventory.repositories.is_some());

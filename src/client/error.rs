@@ -49,6 +49,12 @@ impl ApiError {
         self.cause.reason()
     }
 
+    /// Whether the service itself, in its own form, says that there is no such thing.
+    pub fn is_absence(&self) -> bool {
+        matches!(&self.cause, Cause::Refused { refusal, .. }
+            if refusal.reason == Reason::NotFound && refusal.code.is_some())
+    }
+
     /// When a refused credential may be tried again.
     pub fn next_attempt(&self) -> Option<Timestamp> {
         match self.cause {

@@ -209,6 +209,11 @@ impl Poll {
         self.deadline
     }
 
+    /// Whether its time is up.
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// `future`, or `None` when the poll must end before it does.
     pub async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         match self.deadline {

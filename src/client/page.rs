@@ -62,6 +62,13 @@ pub struct Listing<T> {
     pub mismatch: i64,
 }
 
+impl<T> Listing<T> {
+    /// A listing that was not walked: these rows are all.
+    pub fn of(rows: Vec<T>) -> Self {
+        Self { rows, duplicates: 0, mismatch: 0 }
+    }
+}
+
 /// The page sizes to ask for, from the best to the one that every server should take, and which listings need
 /// smaller pages than the best.
 pub struct PageSizes {

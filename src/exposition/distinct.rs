@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::encode::{cut, may_collide};
-use crate::inventory::{Center, Entry, Repositories, SharedRepository, Tag};
+use crate::inventory::{Center, Entry, Inventory, SharedRepository, Tag};
 
 use super::totals::{Totals, totals};
 
@@ -11,9 +11,8 @@ use super::totals::{Totals, totals};
 type Key<'a> = (Option<Center>, &'a str, &'a str);
 
 /// The organizations that have series, with their totals, in order.
-pub fn organizations(repositories: &Repositories) -> impl Iterator<Item = (&str, Totals)> {
-    distinct(totals(repositories).into_iter(), |(organization, _)| (None, organization, ""))
-        .map(|(_, row)| row)
+pub fn organizations(inventory: &Inventory) -> impl Iterator<Item = (&str, Totals)> {
+    distinct(totals(inventory).into_iter(), |(organization, _)| (None, organization, "")).map(|(_, row)| row)
 }
 
 /// The repositories that have series, with their indices.

@@ -34,7 +34,7 @@ pub enum Rows {
 }
 
 /// All inventory families in the order of the page.
-pub static FAMILIES: [Family; 26] = [
+pub static FAMILIES: [Family; 27] = [
     Family {
         name: "container_registry_up",
         help: "Whether the last finished listing of the repositories succeeded",
@@ -53,14 +53,19 @@ pub static FAMILIES: [Family; 26] = [
         }),
     },
     Family {
+        name: "container_registry_organization_up",
+        help: "Whether the last listing of the organization succeeded",
+        rows: Rows::Organization(|t| t.up.map(Value::from)),
+    },
+    Family {
         name: "container_registry_source_repositories",
         help: "Repositories listed, before filters and limits, as of the last poll",
-        rows: Rows::Source(|i| i.repositories.as_ref().map(|r| r.listed.into())),
+        rows: Rows::Source(|i| i.repositories.as_ref()?.listed.map(Value::from)),
     },
     Family {
         name: "container_registry_organization_repositories",
         help: "Repositories of the organization, before limits, as of the last poll",
-        rows: Rows::Organization(|t| Some(t.repositories.into())),
+        rows: Rows::Organization(|t| t.repositories.map(Value::from)),
     },
     Family {
         name: "container_registry_organization_images",
@@ -241,7 +246,9 @@ mod tests {
     fn help_says_as_of_when_and_needs_no_escapes() {
         for family in &FAMILIES {
             assert!(!family.help.contains(['\\', '"', '\n']), "{}", family.name);
-            let timeless = matches!(family.name, "container_registry_up" | "container_registry_source_info");
+            let timeless = ["up", "source_info", "organization_up"]
+                .iter()
+                .any(|name| family.name.strip_prefix("container_registry_") == Some(name));
             assert!(timeless || family.help.contains("as of the last poll"), "{}", family.name);
             let of_tags = matches!(family.rows, Rows::Tag(_))
                 || family.name.ends_with("_last_push_timestamp_seconds")

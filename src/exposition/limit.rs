@@ -115,7 +115,7 @@ pub fn select(inventory: &Inventory, limit: Option<u64>, previous: &Selection) -
     let tags = TagCounts::new(repository_rows.iter().map(|row| &repositories.entries[row.index]));
     let of_source = source_series(inventory);
     let of_organizations =
-        distinct::organizations(repositories).map(|(_, totals)| organization_series(&totals)).sum();
+        distinct::organizations(inventory).map(|(_, totals)| organization_series(&totals)).sum();
     let of_repositories: u64 = repository_rows.iter().map(|r| r.series).sum();
     let of_shared: u64 = shared_rows.iter().map(|r| r.series).sum();
 

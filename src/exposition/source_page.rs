@@ -45,7 +45,7 @@ pub fn render(inventory: &Inventory, selection: &Selection, previous: Option<&So
         }
     });
     let mut labels = Vec::new();
-    for (organization, totals) in inventory.repositories.iter().flat_map(|r| distinct::organizations(r)) {
+    for (organization, totals) in distinct::organizations(inventory) {
         labels.clone_from(&of_source);
         label(&mut labels, "organization", organization);
         renderer.append(&labels, |family, text| {

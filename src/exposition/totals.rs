@@ -1,12 +1,14 @@
 //! What an organization's repositories add up to.
 
-use crate::inventory::{Entry, Repositories};
+use crate::inventory::{Entry, Inventory, Repositories};
 
 /// The totals of one organization, over what the filters left and before limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Number of repositories.
-    pub repositories: u64,
+    /// Whether its own list could be read last, where it has one.
+    pub up: Option<bool>,
+    /// Number of repositories; `None` if nothing is known of them that is not too old.
+    pub repositories: Option<u64>,
     /// Sum of their images; `None` if one does not say.
     pub images: Option<u128>,
     /// Sum of their sizes; `None` if one does not say.
@@ -16,7 +18,19 @@ pub struct Totals {
 }
 
 /// Every organization to report, in order, with its totals.
-pub fn totals(repositories: &Repositories) -> Vec<(&str, Totals)> {
+pub fn totals(inventory: &Inventory) -> Vec<(&str, Totals)> {
+    let mut all = inventory.repositories.as_deref().map(sums).unwrap_or_default();
+    for (name, up) in &inventory.organizations_up {
+        let place = all.binary_search_by(|(known, _)| (*known).cmp(name)).unwrap_or_else(|place| {
+            all.insert(place, (name, Totals::default()));
+            place
+        });
+        all[place].1.up = Some(*up);
+    }
+    all
+}
+
+fn sums(repositories: &Repositories) -> Vec<(&str, Totals)> {
     let entries = &repositories.entries;
     let mut rest = entries.as_slice();
     let mut all = Vec::new();
@@ -26,7 +40,8 @@ pub fn totals(repositories: &Repositories) -> Vec<(&str, Totals)> {
         let own = &rest[start..end];
         rest = &rest[end..];
         let totals = Totals {
-            repositories: own.len() as u64,
+            up: None,
+            repositories: Some(own.len() as u64),
             images: sum(own, |e| e.repository.images).filter(|_| repositories.measured),
             size_bytes: sum(own, |e| e.repository.size_bytes).filter(|_| repositories.measured),
             downloads: sum(own, |e| e.repository.downloads),
@@ -56,14 +71,14 @@ mod tests {
 
     fn repositories(organizations: &[&str], entries: Vec<Entry>) -> Repositories {
         let organizations = Some(organizations.iter().map(|o| (*o).into()).collect());
-        Repositories { listed: 0, measured: true, organizations, entries }
+        Repositories { listed: None, measured: true, organizations, entries }
     }
 
     #[test]
     fn adds_beyond_64_bits() {
         let all =
             repositories(&["a"], vec![entry("a", Some(u64::MAX), None), entry("a", Some(u64::MAX), None)]);
-        assert_eq!(totals(&all)[0].1.size_bytes, Some(u128::from(u64::MAX) * 2));
+        assert_eq!(sums(&all)[0].1.size_bytes, Some(u128::from(u64::MAX) * 2));
     }
 
     #[test]
@@ -71,15 +86,21 @@ mod tests {
         let rows =
             vec![entry("a", Some(1), Some(1)), entry("a", None, Some(2)), entry("b", Some(5), Some(3))];
         let all = repositories(&["a", "b"], rows);
-        let sums: Vec<_> = totals(&all).into_iter().map(|(_, t)| (t.size_bytes, t.downloads)).collect();
+        let sums: Vec<_> = sums(&all).into_iter().map(|(_, t)| (t.size_bytes, t.downloads)).collect();
         assert_eq!(sums, [(None, Some(3)), (Some(5), Some(3))]);
     }
 
     #[test]
     fn an_organization_without_rows_adds_up_to_zero_of_what_the_source_gives() {
         let all = repositories(&["a", "b"], vec![entry("b", Some(1), Some(2))]);
-        let empty = |all: &Repositories| totals(all).swap_remove(0).1;
-        let zero = Totals { repositories: 0, images: Some(0), size_bytes: Some(0), downloads: Some(0) };
+        let empty = |all: &Repositories| sums(all).swap_remove(0).1;
+        let zero = Totals {
+            up: None,
+            repositories: Some(0),
+            images: Some(0),
+            size_bytes: Some(0),
+            downloads: Some(0),
+        };
         assert_eq!(empty(&all), zero);
         let unmeasured = Repositories { measured: false, ..all };
         assert_eq!(empty(&unmeasured), Totals { images: None, size_bytes: None, ..zero });
@@ -88,11 +109,11 @@ mod tests {
     #[test]
     fn a_source_that_watches_single_repositories_has_no_totals() {
         let all = Repositories {
-            listed: 1,
+            listed: Some(1),
             measured: true,
             organizations: None,
             entries: vec![entry("a", None, None)],
         };
-        assert!(totals(&all).is_empty());
+        assert!(sums(&all).is_empty());
     }
 }

@@ -76,6 +76,7 @@ mod tests {
         Inventory {
             source: Arc::new(info),
             up: Some(true),
+            organizations_up: Vec::new(),
             repositories: Some(Arc::new(repositories)),
             shared: None,
         }

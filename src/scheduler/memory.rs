@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Source;
+use super::listings::{KnownList, is_organization};
 use crate::inventory::{Repository, SharedRepository, TagSet, Timestamp};
-use crate::provider::RepositoryListing;
 use crate::telemetry::Collector;
 
 /// Everything that a source knows. Its content is shared with the source, not copied.
@@ -16,7 +16,7 @@ use crate::telemetry::Collector;
 pub struct Memory {
     /// When it was taken.
     pub taken: Timestamp,
-    /// The last good list of repositories, with the tags.
+    /// The last good lists of repositories, with the tags.
     pub repositories: Option<KnownRepositories>,
     /// The last good list of shared repositories, sorted, and when it was read.
     pub shared: Option<(Timestamp, Arc<[SharedRepository]>)>,
@@ -24,17 +24,26 @@ pub struct Memory {
     pub last_success: Vec<(Collector, Timestamp)>,
 }
 
-/// A list of repositories with what is known of their tags.
+/// The lists of repositories with what is known of their tags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnownRepositories {
-    /// When the list was read.
+    /// When it was read which lists there are.
     pub read: Timestamp,
-    /// See [`crate::inventory::Repositories::listed`].
-    pub listed: u64,
-    /// See [`crate::inventory::Repositories::organizations`].
-    pub organizations: Option<Vec<Box<str>>>,
     /// Polls begun so far: the full sweep goes on from here.
     pub polls: u64,
+    /// Those that were read at least once, sorted by name.
+    pub listings: Vec<KnownListing>,
+}
+
+/// One of the lists in which a source's repositories come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnownListing {
+    /// Its name among the others.
+    pub name: Box<str>,
+    /// When it was last read.
+    pub read: Timestamp,
+    /// Rows that it had, before filters.
+    pub listed: u64,
     /// Sorted by organization and name, each once.
     pub rows: Vec<KnownRepository>,
 }
@@ -46,6 +55,10 @@ pub struct KnownRepository {
     pub repository: Arc<Repository>,
     /// Since when its tags wait to be read; `None` = they need not be.
     pub due: Option<Timestamp>,
+    /// How often in a row they could not be read, and the number of the poll in which to try again.
+    pub failures: u32,
+    /// See [`Self::failures`].
+    pub retry: u64,
     /// The tags, if they were read.
     pub tags: Option<KnownTags>,
 }
@@ -55,6 +68,8 @@ pub struct KnownRepository {
 pub struct KnownTags {
     /// The tags.
     pub tags: Arc<TagSet>,
+    /// The stated total of tags minus those listed.
+    pub mismatch: i64,
     /// When they were read.
     pub read: Timestamp,
     /// A hash of the list's row at that time. Another version of Rust may hash differently: then the row seems
@@ -62,6 +77,8 @@ pub struct KnownTags {
     pub fingerprint: Option<u64>,
     /// The row's downloads at that time.
     pub downloads: Option<u64>,
+    /// Whether the row had changed so shortly before that the tags are to be read once more.
+    pub unsettled: bool,
 }
 
 /// The two clocks at the same moment: instants end with the process, the wall clock's times do not.
@@ -106,16 +123,19 @@ impl Source {
     /// time of the wall clock, by which ages count.
     pub fn restore(&mut self, memory: Memory, now: SystemTime) {
         let clocks = Clocks::new(now);
-        if let Some(known) = memory.repositories
-            && let Some(read) = clocks.instant(known.read)
-        {
-            let KnownRepositories { listed, organizations, polls, rows, .. } = known;
-            let listing = RepositoryListing { listed, organizations, ..RepositoryListing::default() };
-            self.tags.restore(polls, rows, &clocks);
-            self.repositories = Some((read, listing));
-            self.status.tried = read.elapsed() < self.config.poll.stale_after;
-            if self.status.has(Collector::Tags) {
-                self.note_pending();
+        if let Some(known) = memory.repositories {
+            self.listings_read = clocks.instant(known.read);
+            self.polls = known.polls;
+            for KnownListing { name, read: time, listed, rows } in known.listings {
+                if let Some(read) = clocks.instant(time) {
+                    if is_organization(&self.config, &name) {
+                        self.metrics.organization_last_success(&name, Some(time.min(clocks.wall)));
+                    }
+                    let mut listing = KnownList::new(name, self.rules);
+                    (listing.read, listing.listed) = (Some(read), listed);
+                    listing.tags.restore(rows, &clocks);
+                    self.listings.push(listing);
+                }
             }
         }
         if let Some((read, rows)) = memory.shared {
@@ -129,6 +149,7 @@ impl Source {
             }
         }
         self.changed = true;
+        self.status.tried = self.knows_repositories();
         self.publish();
     }
 
@@ -144,15 +165,18 @@ impl Source {
 
     fn memory(&self, now: SystemTime) -> Memory {
         let clocks = Clocks::new(now);
-        let repositories = self.repositories.as_ref().map(|(read, known)| {
-            let (polls, rows) = self.tags.remember(&clocks);
-            KnownRepositories {
-                read: clocks.wall(*read),
-                listed: known.listed,
-                organizations: known.organizations.clone(),
-                polls,
-                rows,
-            }
+        let listing = |listing: &KnownList| {
+            Some(KnownListing {
+                name: listing.name.clone(),
+                read: clocks.wall(listing.read?),
+                listed: listing.listed,
+                rows: listing.tags.remember(&clocks),
+            })
+        };
+        let repositories = self.listings_read.map(|read| KnownRepositories {
+            read: clocks.wall(read),
+            polls: self.polls,
+            listings: self.listings.iter().filter_map(listing).collect(),
         });
         let success = |status: &super::CollectorStatus| Some((status.collector, status.last_success?));
         Memory {

@@ -2,20 +2,21 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use super::{PUBLISH_INTERVAL, Source, SourceState};
-use crate::config::Cloud;
-use crate::inventory::{Inventory, Repositories};
+use crate::inventory::Inventory;
+use crate::telemetry::Collector;
 
 impl Source {
     /// Waits for `work`; what becomes too old meanwhile is withdrawn at its time.
     pub(super) async fn withdrawing<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
-            let Some(expiry) = self.expiry else { return work.await };
-            if let Ok(done) = timeout_at(expiry, &mut work).await {
+            let Some(time) = self.expiry.into_iter().chain(self.publish_at).min() else { return work.await };
+            if let Ok(done) = timeout_at(time, &mut work).await {
                 return done;
             }
             self.changed = true;
@@ -23,9 +24,24 @@ impl Source {
         }
     }
 
+    /// Publishes what is known, but not before `interval` after the last time.
+    pub(super) fn publish_after(&mut self, interval: Duration) {
+        let time = self.published + interval;
+        if time <= Instant::now() {
+            self.publish();
+        } else {
+            self.publish_at = Some(self.publish_at.map_or(time, |before| before.min(time)));
+        }
+    }
+
     /// Publishes what is known and not too old.
     pub(super) fn publish(&mut self) {
         if std::mem::take(&mut self.changed) {
+            (self.published, self.publish_at) = (Instant::now(), None);
+            if self.status.has(Collector::Tags) {
+                self.note_pending();
+            }
+            self.status.lists_down = self.lists_down();
             let before = Arc::clone(&self.inventory);
             let inventory = self.build();
             // By what is still the same one, readers know that they have nothing to do.
@@ -46,32 +62,25 @@ impl Source {
 
     /// When something of what was just published becomes too old.
     fn next_expiry(&self) -> Option<Instant> {
-        let inventory = &self.inventory;
-        let list = self.repositories.as_ref().filter(|_| inventory.repositories.is_some()).map(|k| k.0);
-        let shared = self.shared.as_ref().filter(|_| inventory.shared.is_some()).map(|k| k.0);
+        let (list, tags) = self.listings_expiry();
+        let shared = self.shared.as_ref().filter(|_| self.inventory.shared.is_some()).map(|known| known.0);
         let lists = list.into_iter().chain(shared).map(|read| read + self.config.poll.stale_after).min();
         // Each repository's tags have a time of their own, and not every one is worth a page.
-        let tags = list.and(self.tags.expiry()).map(|expiry| expiry.max(Instant::now() + PUBLISH_INTERVAL));
+        let tags = tags.map(|expiry| expiry.max(Instant::now() + PUBLISH_INTERVAL));
         lists.into_iter().chain(tags).min()
     }
 
     fn build(&self) -> Inventory {
         let fresh = |read: &Instant| read.elapsed() < self.config.poll.stale_after;
-        let repositories = self.repositories.as_ref().filter(|(read, _)| fresh(read));
-        // Too old a list of repositories takes everything else with it.
+        let repositories = self.repositories().map(Arc::new);
+        // Too old lists of repositories take everything else with them.
         let shared = self.shared.as_ref().filter(|(read, _)| fresh(read));
-        let shared = shared.filter(|_| self.repositories.is_none() || repositories.is_some());
+        let shared = shared.filter(|_| repositories.is_some() || !self.knew_repositories());
         Inventory {
             source: Arc::clone(&self.inventory.source),
             up: self.up,
-            repositories: repositories.map(|(_, known)| {
-                Arc::new(Repositories {
-                    listed: known.listed,
-                    measured: matches!(self.config.cloud, Cloud::Swr(_)),
-                    organizations: known.organizations.clone(),
-                    entries: self.tags.entries(),
-                })
-            }),
+            organizations_up: self.organizations_up(),
+            repositories,
             shared: shared.map(|(_, rows)| Arc::clone(rows)),
         }
     }

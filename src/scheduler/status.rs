@@ -1,8 +1,11 @@
 //! What a source publishes: its inventory for `/metrics`, its status for people.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use crate::client::ApiError;
 use crate::inventory::{Inventory, Timestamp};
+use crate::telemetry::logging::chain;
 use crate::telemetry::{Collector, Reason};
 
 /// What a source publishes.
@@ -25,6 +28,10 @@ pub struct SourceStatus {
     pub next_poll: Option<Timestamp>,
     /// Repositories whose tags are still to be read.
     pub tags_pending: usize,
+    /// Repositories whose tags could not be read at the last try.
+    pub tags_failing: usize,
+    /// The lists of repositories that could not be read at the last try, where there are several; by name.
+    pub lists_down: Arc<[ListDown]>,
     /// One per collector of the source, in the order of the polls; the list of repositories comes first.
     pub collectors: Vec<CollectorStatus>,
 }
@@ -40,6 +47,19 @@ pub struct CollectorStatus {
     pub failure: Option<Failure>,
     /// The total that the API stated minus the rows that it listed, at the last success.
     pub mismatch: i64,
+    /// The reasons that were warned of since it last succeeded.
+    pub(super) told: Vec<Reason>,
+}
+
+/// One list of several that could not be read at the last try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListDown {
+    /// The organization or watched repository.
+    pub name: Box<str>,
+    /// When it was last read.
+    pub last_success: Option<Timestamp>,
+    /// Why it could not be read.
+    pub failure: Failure,
 }
 
 /// A collector's failure in words.
@@ -55,13 +75,34 @@ pub struct Failure {
     pub next_attempt: Option<Timestamp>,
 }
 
+impl CollectorStatus {
+    /// The status of a collector that did nothing yet.
+    pub fn new(collector: Collector) -> Self {
+        Self { collector, last_success: None, failure: None, mismatch: 0, told: Vec::new() }
+    }
+}
+
+impl Failure {
+    /// What came of a call, just now.
+    pub(super) fn new(error: &ApiError) -> Self {
+        let (time, next_attempt) = (SystemTime::now().into(), error.next_attempt());
+        Self { time, reason: error.reason(), message: chain(error), next_attempt }
+    }
+}
+
 impl SourceStatus {
     /// The status of a source that did nothing yet.
     pub fn new(collectors: &[Collector]) -> Self {
-        let status =
-            |&collector| CollectorStatus { collector, last_success: None, failure: None, mismatch: 0 };
-        let collectors = collectors.iter().map(status).collect();
-        Self { tried: false, polling: false, next_poll: None, tags_pending: 0, collectors }
+        let collectors = collectors.iter().copied().map(CollectorStatus::new).collect();
+        Self {
+            tried: false,
+            polling: false,
+            next_poll: None,
+            tags_pending: 0,
+            tags_failing: 0,
+            lists_down: Arc::default(),
+            collectors,
+        }
     }
 
     /// Whether the source has this collector.

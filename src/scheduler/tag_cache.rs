@@ -12,15 +12,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::memory::{Clocks, KnownRepository, KnownTags};
+use super::wall_clock;
 use crate::config::TagsConfig;
-use crate::inventory::{Entry, Repository, Tag, TagSet};
+use crate::inventory::{Entry, Repository, Tag, TagSet, Timestamp};
 
-/// The repositories of the last good list, sorted by key, with what is known of their tags.
+/// A row that changed less than a minute (in nanoseconds) before its tags were read is read once more: what happens
+/// within the second that it states would not show.
+const SETTLED: i64 = 60_000_000_000;
+
+/// The repositories of one list, sorted by key, with what is known of their tags.
 pub struct TagCache {
     rows: Vec<Row>,
     rules: Rules,
-    /// Polls begun so far.
-    polls: u64,
 }
 
 /// When tags are read again, and how long they are shown.
@@ -41,31 +44,32 @@ struct Row {
     known: Option<Known>,
     /// Since when the tags wait to be read.
     due: Option<Instant>,
+    /// How often in a row they could not be read, and the poll in which to try again.
+    failures: u32,
+    retry: u64,
 }
 
 /// The tags of a repository, and the list's row and the time with which they were read.
 struct Known {
     tags: Arc<TagSet>,
+    /// The stated total of tags minus those listed.
+    mismatch: i64,
     read: Instant,
     fingerprint: Option<u64>,
     downloads: Option<u64>,
+    /// The row had changed just before, so that it may have changed again without showing it.
+    unsettled: bool,
 }
 
 impl TagCache {
     /// An empty cache.
     pub fn new(rules: Rules) -> Self {
-        Self { rows: Vec::new(), rules, polls: 0 }
+        Self { rows: Vec::new(), rules }
     }
 
-    /// Notes that a poll begins: each has its share of the full sweep, whether or not its list succeeds, so that an
-    /// outage puts nothing off.
-    pub fn begin_poll(&mut self) {
-        self.polls = self.polls.wrapping_add(1);
-    }
-
-    /// Takes a new list, sorted by key, and says how many of its repositories' tags need not be read. Tags of
-    /// repositories that are still there are kept; what was due before is so since then.
-    pub fn list(&mut self, repositories: Vec<Repository>, now: Instant) -> u64 {
+    /// Takes a new list, sorted by key, in the poll of this number, and says how many of its repositories' tags need
+    /// not be read. Tags of repositories that are still there are kept; what was due before is so since then.
+    pub fn list(&mut self, repositories: Vec<Repository>, poll: u64, now: Instant) -> u64 {
         let mut old = std::mem::take(&mut self.rows).into_iter().peekable();
         let mut rows = Vec::with_capacity(repositories.len());
         let mut skipped = 0;
@@ -74,10 +78,14 @@ impl TagCache {
             let mut row = match old.next_if(|row| by_key(&row.repository, &repository) == Ordering::Equal) {
                 Some(row) if *row.repository == repository => row,
                 Some(row) => Row { repository: Arc::new(repository), ..row },
-                None => Row { repository: Arc::new(repository), known: None, due: None },
+                None => Row::new(repository),
             };
+            // Whatever a call for them would say.
+            if row.repository.images == Some(0) {
+                row.learn(TagSet::default(), 0, now, false);
+            }
             if row.due.is_none() {
-                if row.known.as_ref().is_some_and(|known| self.holds(known, &row.repository, now)) {
+                if row.known.as_ref().is_some_and(|known| self.holds(known, &row.repository, poll, now)) {
                     skipped += 1;
                 } else {
                     row.due = Some(now);
@@ -90,85 +98,124 @@ impl TagCache {
     }
 
     /// Whether tags need not be read again.
-    fn holds(&self, known: &Known, repository: &Repository, now: Instant) -> bool {
+    fn holds(&self, known: &Known, repository: &Repository, poll: u64, now: Instant) -> bool {
+        if repository.images == Some(0) {
+            return true;
+        }
         let age = now.saturating_duration_since(known.read);
-        let turn = self.polls % self.rules.sweep_polls == sweep_slot(repository, self.rules.sweep_polls);
         let unchanged = known.fingerprint.is_some() && known.fingerprint == fingerprint(repository);
         let downloaded = known.downloads != repository.downloads
             && self.rules.after_download.is_some_and(|least_age| age >= least_age);
-        unchanged && !downloaded && !turn && age < self.rules.full_sweep
+        unchanged
+            && !known.unsettled
+            && !downloaded
+            && !self.rules.sweeps(repository, poll)
+            && age < self.rules.full_sweep
     }
 
-    /// The repositories whose tags are to be read, those first that wait longest, with the index by which
-    /// [`Self::learn`] and [`Self::gone`] know them until the next list.
-    pub fn due(&self) -> Vec<(usize, Arc<Repository>)> {
-        let due = |(index, row): (usize, &Row)| row.due.map(|since| (since, index));
-        let mut order: Vec<_> = self.rows.iter().enumerate().filter_map(due).collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, index)| (index, Arc::clone(&self.rows[index].repository))).collect()
+    /// The repositories whose tags are to be read in the poll of this number: since when they wait, and the index by
+    /// which [`Self::repository`], [`Self::learn`] and [`Self::failed`] know them until the next list.
+    pub fn due(&self, poll: u64) -> impl Iterator<Item = (Instant, usize)> {
+        let ready = move |row: &Row| row.retry <= poll || self.rules.sweeps(&row.repository, poll);
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(move |(index, row)| row.due.filter(|_| ready(row)).map(|since| (since, index)))
     }
 
-    /// Notes tags that were read.
-    pub fn learn(&mut self, index: usize, tags: TagSet, now: Instant) {
+    /// A repository of the last list.
+    pub fn repository(&self, index: usize) -> &Arc<Repository> {
+        &self.rows[index].repository
+    }
+
+    /// The organization of a repository.
+    pub fn organization(&self, index: usize) -> &str {
+        &self.rows[index].repository.organization
+    }
+
+    /// Whether a repository's tags could not be read at the last try.
+    pub fn is_failing(&self, index: usize) -> bool {
+        self.rows[index].failures > 0
+    }
+
+    /// Notes tags that were read `now`, and the stated total of them minus those listed.
+    pub fn learn(&mut self, index: usize, tags: TagSet, mismatch: i64, now: Instant) {
         let row = &mut self.rows[index];
-        row.due = None;
-        let tags = match &row.known {
-            Some(known) if *known.tags == tags => Arc::clone(&known.tags),
-            _ => Arc::new(tags),
-        };
-        let (fingerprint, downloads) = (fingerprint(&row.repository), row.repository.downloads);
-        row.known = Some(Known { tags, read: now, fingerprint, downloads });
+        let time = wall_clock(now);
+        let lately = |updated: Timestamp| time.nanoseconds().saturating_sub(updated.nanoseconds()) < SETTLED;
+        let once_more = row
+            .known
+            .as_ref()
+            .is_some_and(|known| known.unsettled && known.fingerprint == fingerprint(&row.repository));
+        let unsettled = row.repository.updated.is_some_and(lately) && !once_more;
+        row.learn(tags, mismatch, now, unsettled);
     }
 
-    /// Notes that a repository is no longer there.
-    pub fn gone(&mut self, index: usize) {
+    /// Notes that tags could not be read in the poll of this number: the old ones stay, and they are tried again one
+    /// poll later, two after that, then four and so on.
+    pub fn failed(&mut self, index: usize, poll: u64) {
         let row = &mut self.rows[index];
-        (row.due, row.known) = (None, None);
+        let polls = 1_u64.checked_shl(row.failures).unwrap_or(u64::MAX);
+        (row.failures, row.retry) = (row.failures.saturating_add(1), poll.saturating_add(polls));
     }
 
-    /// How many repositories wait for their tags to be read.
-    pub fn pending(&self) -> usize {
-        self.rows.iter().filter(|row| row.due.is_some()).count()
+    /// How many repositories wait for their tags to be read, in the poll of this number or the next.
+    pub fn pending(&self, poll: u64) -> usize {
+        self.rows.iter().filter(|row| row.due.is_some() && row.retry <= poll.saturating_add(1)).count()
+    }
+
+    /// Of how many repositories the tags could not be read at the last try.
+    pub fn failing(&self) -> usize {
+        self.rows.iter().filter(|row| row.failures > 0).count()
+    }
+
+    /// The stated totals of tags minus those listed, of all repositories.
+    pub fn mismatch(&self) -> i64 {
+        let known = self.rows.iter().filter_map(|row| row.known.as_ref());
+        known.fold(0, |sum, known| sum.saturating_add(known.mismatch))
     }
 
     /// Every repository with its tags, where they are known and not too old.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let now = Instant::now();
-        let tags = |row: &Row| Some(Arc::clone(&self.shown(row, now)?.tags));
-        self.rows
-            .iter()
-            .map(|row| Entry { repository: Arc::clone(&row.repository), tags: tags(row) })
-            .collect()
+        let tags = move |row: &Row| Some(Arc::clone(&self.shown(row, now)?.tags));
+        self.rows.iter().map(move |row| Entry { repository: Arc::clone(&row.repository), tags: tags(row) })
     }
 
-    /// How many polls began, and every repository with all that is known, too old or not.
-    pub fn remember(&self, clocks: &Clocks) -> (u64, Vec<KnownRepository>) {
+    /// Every repository with all that is known, too old or not.
+    pub fn remember(&self, clocks: &Clocks) -> Vec<KnownRepository> {
         let tags = |known: &Known| KnownTags {
             tags: Arc::clone(&known.tags),
+            mismatch: known.mismatch,
             read: clocks.wall(known.read),
             fingerprint: known.fingerprint,
             downloads: known.downloads,
+            unsettled: known.unsettled,
         };
         let row = |row: &Row| KnownRepository {
             repository: Arc::clone(&row.repository),
             due: row.due.map(|due| clocks.wall(due)),
+            failures: row.failures,
+            retry: row.retry,
             tags: row.known.as_ref().map(tags),
         };
-        (self.polls, self.rows.iter().map(row).collect())
+        self.rows.iter().map(row).collect()
     }
 
     /// Goes on from what [`Self::remember`] said.
-    pub fn restore(&mut self, polls: u64, rows: Vec<KnownRepository>, clocks: &Clocks) {
+    pub fn restore(&mut self, rows: Vec<KnownRepository>, clocks: &Clocks) {
         let known = |tags: KnownTags| {
-            let KnownTags { tags, read, fingerprint, downloads } = tags;
-            Some(Known { tags, read: clocks.instant(read)?, fingerprint, downloads })
+            let KnownTags { tags, mismatch, read, fingerprint, downloads, unsettled } = tags;
+            let read = clocks.instant(read)?;
+            Some(Known { tags, mismatch, read, fingerprint, downloads, unsettled })
         };
         let row = |row: KnownRepository| Row {
             repository: row.repository,
-            due: row.due.and_then(|due| clocks.instant(due)),
+            // What waits longer than the clock reaches back still waits.
+            due: row.due.map(|due| clocks.instant(due).unwrap_or_else(Instant::now)),
+            failures: row.failures,
+            retry: row.retry,
             known: row.tags.and_then(known),
         };
-        (self.polls, self.rows) = (polls, rows.into_iter().map(row).collect());
+        self.rows = rows.into_iter().map(row).collect();
     }
 
     /// When the first of the tags that are shown become too old.
@@ -183,7 +230,30 @@ impl TagCache {
     }
 }
 
-fn by_key(a: &Repository, b: &Repository) -> Ordering {
+impl Rules {
+    /// Whether a repository's tags are read in the poll of this number although nothing changed.
+    fn sweeps(&self, repository: &Repository, poll: u64) -> bool {
+        poll % self.sweep_polls == sweep_slot(repository, self.sweep_polls)
+    }
+}
+
+impl Row {
+    fn new(repository: Repository) -> Self {
+        Self { repository: Arc::new(repository), known: None, due: None, failures: 0, retry: 0 }
+    }
+
+    fn learn(&mut self, tags: TagSet, mismatch: i64, read: Instant, unsettled: bool) {
+        (self.due, self.failures, self.retry) = (None, 0, 0);
+        let tags = match &self.known {
+            Some(known) if *known.tags == tags => Arc::clone(&known.tags),
+            _ => Arc::new(tags),
+        };
+        let (fingerprint, downloads) = (fingerprint(&self.repository), self.repository.downloads);
+        self.known = Some(Known { tags, mismatch, read, fingerprint, downloads, unsettled });
+    }
+}
+
+pub(super) fn by_key(a: &Repository, b: &Repository) -> Ordering {
     (&a.organization, &a.name).cmp(&(&b.organization, &b.name))
 }
 
@@ -220,7 +290,6 @@ pub fn tag_set(mut tags: Vec<Tag>, images: Option<u64>, config: &TagsConfig) -> 
 mod tests {
     use super::*;
     use crate::config::Filter;
-    use crate::inventory::Timestamp;
 
     const INTERVAL: Duration = Duration::from_mins(5);
     const RULES: Rules = Rules {
@@ -239,23 +308,29 @@ mod tests {
         }
     }
 
+    /// A poll in which no repository has its turn.
+    const POLL: u64 = 0;
+
     /// Reads the tags of all repositories that are due, and says which they were.
-    fn read(cache: &mut TagCache, now: Instant) -> Vec<String> {
-        let due = cache.due();
-        for (index, _) in &due {
-            cache.learn(*index, TagSet::default(), now);
+    fn read(cache: &mut TagCache, poll: u64, now: Instant) -> Vec<String> {
+        let due: Vec<_> = cache.due(poll).map(|(_, index)| index).collect();
+        for index in &due {
+            cache.learn(*index, TagSet::default(), 0, now);
         }
-        due.into_iter().map(|(_, repository)| repository.name.to_string()).collect()
+        due.into_iter().map(|index| cache.repository(index).name.to_string()).collect()
     }
 
     #[test]
     fn an_unchanged_repository_is_not_read_again() {
         let mut cache = TagCache::new(RULES);
         let now = Instant::now();
-        assert_eq!(cache.list(vec![repository("a", 1), repository("b", 1)], now), 0);
-        assert_eq!(read(&mut cache, now), ["a", "b"]);
-        assert_eq!(cache.list(vec![repository("a", 1), repository("b", 2), repository("c", 1)], now), 1);
-        assert_eq!(read(&mut cache, now), ["b", "c"]);
+        assert_eq!(cache.list(vec![repository("a", 1), repository("b", 1)], POLL, now), 0);
+        assert_eq!(read(&mut cache, POLL, now), ["a", "b"]);
+        assert_eq!(
+            cache.list(vec![repository("a", 1), repository("b", 2), repository("c", 1)], POLL, now),
+            1
+        );
+        assert_eq!(read(&mut cache, POLL, now), ["b", "c"]);
     }
 
     #[test]
@@ -269,10 +344,10 @@ mod tests {
             Repository { tag_names_hash: Some(1), ..row.clone() },
         ] {
             let mut cache = TagCache::new(RULES);
-            cache.list(vec![row.clone()], now);
-            read(&mut cache, now);
-            cache.list(vec![changed.clone()], now);
-            assert_eq!(cache.pending(), 1, "{changed:?}");
+            cache.list(vec![row.clone()], POLL, now);
+            read(&mut cache, POLL, now);
+            cache.list(vec![changed.clone()], POLL, now);
+            assert_eq!(cache.pending(POLL), 1, "{changed:?}");
         }
     }
 
@@ -281,8 +356,8 @@ mod tests {
         let mut cache = TagCache::new(RULES);
         let now = Instant::now();
         for _ in 0..3 {
-            cache.list(vec![Repository { updated: None, ..repository("a", 1) }], now);
-            assert_eq!(read(&mut cache, now), ["a"]);
+            cache.list(vec![Repository { updated: None, ..repository("a", 1) }], POLL, now);
+            assert_eq!(read(&mut cache, POLL, now), ["a"]);
         }
     }
 
@@ -294,10 +369,10 @@ mod tests {
             [(None, 600, 0), (Some(Duration::from_hours(1)), 59, 0), (Some(Duration::from_hours(1)), 60, 1)]
         {
             let mut cache = TagCache::new(Rules { after_download, ..RULES });
-            cache.list(vec![downloaded(1)], now);
-            read(&mut cache, now);
-            cache.list(vec![downloaded(2)], now + Duration::from_mins(minutes));
-            assert_eq!(cache.pending(), due, "{after_download:?} {minutes}");
+            cache.list(vec![downloaded(1)], POLL, now);
+            read(&mut cache, POLL, now);
+            cache.list(vec![downloaded(2)], POLL, now + Duration::from_mins(minutes));
+            assert_eq!(cache.pending(POLL), due, "{after_download:?} {minutes}");
         }
     }
 
@@ -306,15 +381,14 @@ mod tests {
         let mut cache = TagCache::new(RULES);
         let start = Instant::now();
         let rows: Vec<_> = (0..2880).map(|n| repository(&format!("{n:04}"), 1)).collect();
-        cache.list(rows.clone(), start);
-        read(&mut cache, start);
+        cache.list(rows.clone(), POLL, start);
+        read(&mut cache, POLL, start);
         let mut reads = Vec::new();
         let mut most = 0;
         for n in 1..=288 {
             let now = start + n * INTERVAL;
-            cache.begin_poll();
-            cache.list(rows.clone(), now);
-            let swept = read(&mut cache, now);
+            cache.list(rows.clone(), n.into(), now);
+            let swept = read(&mut cache, n.into(), now);
             most = most.max(swept.len());
             reads.extend(swept);
         }
@@ -328,15 +402,14 @@ mod tests {
         let mut cache = TagCache::new(RULES);
         let start = Instant::now();
         let rows: Vec<_> = (0..2880).map(|n| repository(&format!("{n:04}"), 1)).collect();
-        cache.list(rows.clone(), start);
-        read(&mut cache, start);
+        cache.list(rows.clone(), POLL, start);
+        read(&mut cache, POLL, start);
         let mut reads = 0;
         for n in 1..=2 * 288 {
-            cache.begin_poll();
             if !(200..210).contains(&n) {
                 let now = start + n * INTERVAL;
-                cache.list(rows.clone(), now);
-                reads += read(&mut cache, now).len();
+                cache.list(rows.clone(), n.into(), now);
+                reads += read(&mut cache, n.into(), now).len();
             }
         }
         assert_eq!(reads, 2 * rows.len());
@@ -346,21 +419,21 @@ mod tests {
     fn nothing_is_older_than_a_full_sweep_however_seldom_lists_come() {
         let mut cache = TagCache::new(Rules { sweep_polls: u64::MAX, ..RULES });
         let now = Instant::now();
-        cache.list(vec![repository("a", 1)], now);
-        read(&mut cache, now);
-        cache.list(vec![repository("a", 1)], now + RULES.full_sweep);
-        assert_eq!(cache.pending(), 1);
+        cache.list(vec![repository("a", 1)], POLL, now);
+        read(&mut cache, POLL, now);
+        cache.list(vec![repository("a", 1)], POLL, now + RULES.full_sweep);
+        assert_eq!(cache.pending(POLL), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn tags_that_are_too_old_are_not_shown() {
         let mut cache = TagCache::new(RULES);
-        cache.list(vec![repository("a", 1)], Instant::now());
-        read(&mut cache, Instant::now());
+        cache.list(vec![repository("a", 1)], POLL, Instant::now());
+        read(&mut cache, POLL, Instant::now());
         tokio::time::advance(Duration::from_mins(25 * 60 - 1)).await;
-        assert!(cache.entries()[0].tags.is_some());
+        assert!(cache.entries().next().unwrap().tags.is_some());
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert!(cache.entries()[0].tags.is_none());
+        assert!(cache.entries().next().unwrap().tags.is_none());
     }
 
     #[test]

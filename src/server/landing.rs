@@ -18,6 +18,8 @@ const STYLE: &str = include_str!("landing/style.css");
 
 /// The longest name that is shown, in characters; longer ones are whole in `/status.json`.
 const LONGEST_NAME: usize = 60;
+/// How many lists that could not be read are shown; likewise.
+const MOST_LISTS: usize = 20;
 /// The longest error that is shown, in characters; likewise.
 const LONGEST_MESSAGE: usize = 600;
 
@@ -161,6 +163,7 @@ fn card(html: &mut String, source: &SourceStatus, status: &Status) {
     problems(html, source, now);
     figures(html, source, now);
     collectors(html, source, now);
+    lists_down(html, source, now);
     let metrics = Escaped(status.telemetry_path.trim_start_matches('/'));
     let _ = writeln!(
         html,
@@ -284,6 +287,35 @@ fn collectors(html: &mut String, source: &SourceStatus, now: Timestamp) {
         html.push_str("</td></tr>\n");
     }
     html.push_str("</tbody>\n</table>\n");
+}
+
+/// Which of several lists could not be read, and how old what is shown of them is.
+fn lists_down(html: &mut String, source: &SourceStatus, now: Timestamp) {
+    if source.lists_down.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<table class=\"lists\">\n<thead><tr><th scope=\"col\">Not listed</th><th scope=\"col\">Reason</th>\
+         <th scope=\"col\">Last success</th></tr></thead>\n<tbody>\n",
+    );
+    for list in source.lists_down.iter().take(MOST_LISTS) {
+        let success = list.last_success_time;
+        let success = success.map_or_else(|| "never".to_owned(), |success| time(success, now));
+        let (name, reason) = (foreign(&list.name, LONGEST_NAME), list.failure.reason);
+        let _ = writeln!(
+            html,
+            "<tr><th scope=\"row\">{name}</th><td><code>{reason}</code></td><td>{success}</td></tr>"
+        );
+    }
+    html.push_str("</tbody>\n</table>\n");
+    let more = source.lists_down.len().saturating_sub(MOST_LISTS);
+    if more > 0 {
+        let _ = writeln!(
+            html,
+            "<p class=\"quiet\">And {}; <a href=\"./status.json\">all</a>.</p>",
+            number(more as u64)
+        );
+    }
 }
 
 fn title(collector: &CollectorState) -> &'static str {

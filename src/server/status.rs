@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::exposition::page::Pages;
 use crate::exposition::{Source, Sources};
 use crate::inventory::{SourceName, Timestamp};
-use crate::scheduler::CollectorStatus;
+use crate::scheduler::{CollectorStatus, ListDown};
 use crate::telemetry::self_metrics::{Figures, SelfMetrics, SourceFigures};
 use crate::telemetry::{Collector, Reason};
 
@@ -109,6 +109,8 @@ pub struct SourceStatus {
     pub tags: Option<u64>,
     /// Repositories whose tags are still to be read.
     pub tag_listings_pending: Option<u64>,
+    /// Repositories whose tags could not be read at the last try.
+    pub tag_listings_failing: Option<u64>,
     /// Inventory series served.
     pub series: Option<u64>,
     /// Inventory series withheld because of the limit.
@@ -121,6 +123,19 @@ pub struct SourceStatus {
     pub credentials_expiry_time: Option<Timestamp>,
     /// One for each collector that the source has, in the order of a poll.
     pub collectors: Vec<CollectorState>,
+    /// The organizations, or watched repositories, whose own list could not be read at the last try, by name.
+    pub lists_down: Vec<ListState>,
+}
+
+/// A list that could not be read, where a source has several.
+#[derive(Debug, Serialize)]
+pub struct ListState {
+    /// The organization, or watched repository.
+    pub name: String,
+    /// When it was last read; what was read then is served until it is too old.
+    pub last_success_time: Option<Timestamp>,
+    /// How it failed.
+    pub failure: Failure,
 }
 
 /// What the calls to a source's API came to since the process started.
@@ -244,11 +259,12 @@ fn source_status(name: &SourceName, source: &Source, pages: &Pages, figures: &So
         polling: status.polling,
         next_poll_time: status.next_poll,
         poll_interval: figures.poll_interval,
-        listed_repositories: repositories.map(|known| known.listed),
+        listed_repositories: repositories.and_then(|known| known.listed),
         repositories: repositories.map(|known| known.entries.len() as u64),
         shared_repositories: inventory.shared.as_ref().map(|shared| shared.len() as u64),
         tags: counts.map(|counts| counts.tags).filter(|_| reads_tags && repositories.is_some()),
         tag_listings_pending: reads_tags.then_some(status.tags_pending as u64),
+        tag_listings_failing: reads_tags.then_some(status.tags_failing as u64),
         series: counts.map(|counts| counts.served.iter().sum()),
         series_withheld: counts.map(|counts| counts.withheld.iter().sum()),
         series_limit: source.series_limit,
@@ -262,6 +278,7 @@ fn source_status(name: &SourceName, source: &Source, pages: &Pages, figures: &So
         },
         credentials_expiry_time: figures.credentials_expiry,
         collectors: status.collectors.iter().map(collector_state).collect(),
+        lists_down: status.lists_down.iter().map(list_state).collect(),
     }
 }
 
@@ -270,14 +287,27 @@ fn collector_state(status: &CollectorStatus) -> CollectorState {
         collector: status.collector.as_str(),
         last_success_time: status.last_success,
         listing_total_mismatch: status.mismatch,
-        failure: status.failure.as_ref().map(|failure| Failure {
-            time: failure.time,
-            reason: failure.reason.as_str(),
-            what_happened: failure.reason.what_happened(),
-            cure: failure.reason.cure(),
-            message: cut(&failure.message, LONGEST_MESSAGE),
-            next_attempt_time: failure.next_attempt,
-        }),
+        failure: status.failure.as_ref().map(failure),
+    }
+}
+
+fn list_state(list: &ListDown) -> ListState {
+    let ListDown { name, last_success, failure: of_list } = list;
+    ListState {
+        name: cut(name, LONGEST_MESSAGE),
+        last_success_time: *last_success,
+        failure: failure(of_list),
+    }
+}
+
+fn failure(failure: &crate::scheduler::Failure) -> Failure {
+    Failure {
+        time: failure.time,
+        reason: failure.reason.as_str(),
+        what_happened: failure.reason.what_happened(),
+        cure: failure.reason.cure(),
+        message: cut(&failure.message, LONGEST_MESSAGE),
+        next_attempt_time: failure.next_attempt,
     }
 }
 

@@ -9,7 +9,7 @@ use flate2::bufread::DeflateDecoder;
 use super::encode::{CHECKSUM, HEADER, KINDS, LENGTH, MAGIC, VERSION};
 use super::identity::Identity;
 use crate::inventory::{Center, Repository, SharedRepository, Tag, TagInfo, TagSet, Timestamp};
-use crate::scheduler::memory::{KnownRepositories, KnownRepository, KnownTags, Memory};
+use crate::scheduler::memory::{KnownListing, KnownRepositories, KnownRepository, KnownTags, Memory};
 use crate::telemetry::Collector;
 
 /// Why a file's content is refused.
@@ -94,13 +94,21 @@ impl Decoder<'_> {
     fn repositories(&mut self) -> Result<KnownRepositories, DecodeError> {
         let known = KnownRepositories {
             read: self.time()?,
-            listed: self.number()?,
-            organizations: self.option(|decoder| decoder.list(Self::text))?,
             polls: self.number()?,
+            listings: self.list(Self::known_listing)?,
+        };
+        ascending(known.listings.is_sorted_by(|a, b| a.name < b.name))?;
+        Ok(known)
+    }
+
+    fn known_listing(&mut self) -> Result<KnownListing, DecodeError> {
+        let known = KnownListing {
+            name: self.text()?,
+            read: self.time()?,
+            listed: self.number()?,
             rows: self.list(Self::known_repository)?,
         };
         ascending(known.rows.is_sorted_by(|a, b| key(a) < key(b)))?;
-        ascending(known.organizations.iter().all(|names| names.is_sorted_by(|a, b| a < b)))?;
         Ok(known)
     }
 
@@ -108,12 +116,16 @@ impl Decoder<'_> {
         Ok(KnownRepository {
             repository: Arc::new(self.repository()?),
             due: self.option(Self::time)?,
+            failures: u32::try_from(self.number()?).unwrap_or(u32::MAX),
+            retry: self.number()?,
             tags: self.option(|decoder| {
                 Ok(KnownTags {
                     tags: Arc::new(decoder.tag_set()?),
+                    mismatch: decoder.signed()?,
                     read: decoder.time()?,
                     fingerprint: decoder.option(Self::hash)?,
                     downloads: decoder.option(Self::number)?,
+                    unsettled: decoder.flag()?,
                 })
             })?,
         })
@@ -253,6 +265,12 @@ impl Decoder<'_> {
             }
         }
         Err(DecodeError::Senseless("a number is too long"))
+    }
+
+    fn signed(&mut self) -> Result<i64, DecodeError> {
+        let (negative, number) = (self.flag()?, self.number()?);
+        let signed = if negative { 0_i64.checked_sub_unsigned(number) } else { i64::try_from(number).ok() };
+        signed.ok_or(DecodeError::Senseless("a number is too large"))
     }
 
     fn flag(&mut self) -> Result<bool, DecodeError> {

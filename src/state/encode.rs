@@ -20,14 +20,14 @@ use flate2::write::DeflateEncoder;
 
 use super::identity::Identity;
 use crate::inventory::{Center, Repository, SharedRepository, Tag, TagInfo, TagSet, Timestamp};
-use crate::scheduler::memory::{KnownRepositories, KnownRepository, KnownTags, Memory};
+use crate::scheduler::memory::{KnownListing, KnownRepositories, KnownRepository, KnownTags, Memory};
 use crate::telemetry::Collector;
 
 /// How a snapshot begins.
 pub(super) const MAGIC: &[u8; 8] = b"CRE-SNAP";
 
 /// To be raised with every change of the format or of what something in it means.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Where the length stands.
 pub(super) const LENGTH: std::ops::Range<usize> = 12..20;
@@ -78,26 +78,32 @@ impl Encoder {
     }
 
     fn repositories(&mut self, known: &KnownRepositories) -> io::Result<()> {
-        let KnownRepositories { read, listed, organizations, polls, rows } = known;
+        let KnownRepositories { read, polls, listings } = known;
         self.time(*read)?;
-        self.number(*listed)?;
-        self.option(organizations.as_ref(), |encoder, names| {
-            encoder.list(names, |encoder, name| encoder.text(name))
-        })?;
         self.number(*polls)?;
-        self.list(rows, Self::known_repository)
+        self.list(listings, |encoder, KnownListing { name, read, listed, rows }| {
+            encoder.text(name)?;
+            encoder.time(*read)?;
+            encoder.number(*listed)?;
+            encoder.list(rows, Self::known_repository)
+        })
     }
 
     fn known_repository(&mut self, row: &KnownRepository) -> io::Result<()> {
-        let KnownRepository { repository, due, tags } = row;
+        let KnownRepository { repository, due, failures, retry, tags } = row;
         self.repository(repository)?;
         self.optional_time(*due)?;
+        self.number((*failures).into())?;
+        self.number(*retry)?;
         self.option(tags.as_ref(), |encoder, known| {
-            let KnownTags { tags, read, fingerprint, downloads } = known;
+            let KnownTags { tags, mismatch, read, fingerprint, downloads, unsettled } = known;
             encoder.tag_set(tags)?;
+            encoder.byte((*mismatch < 0).into())?;
+            encoder.number(mismatch.unsigned_abs())?;
             encoder.time(*read)?;
             encoder.optional_hash(*fingerprint)?;
-            encoder.optional_number(*downloads)
+            encoder.optional_number(*downloads)?;
+            encoder.byte((*unsettled).into())
         })
     }
 

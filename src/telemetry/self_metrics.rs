@@ -53,6 +53,7 @@ struct Families {
     poll_duration: GaugeVec,
     poll_interval: GaugeVec,
     poll_last_success: GaugeVec,
+    organization_last_success: GaugeVec,
     listing_total_mismatch: IntGaugeVec,
     api_requests: IntCounterVec,
     api_request_duration: HistogramVec,
@@ -65,6 +66,7 @@ struct Families {
     tag_listings_skipped: IntCounterVec,
     tag_listing_failures: IntCounterVec,
     tag_listings_pending: IntGaugeVec,
+    tag_listings_failing: IntGaugeVec,
     series: IntGaugeVec,
     series_withheld: IntGaugeVec,
     series_limit: IntGaugeVec,
@@ -113,6 +115,12 @@ impl SelfMetrics {
                 "poll_last_success_timestamp_seconds",
                 "When the collector last succeeded",
                 collector,
+            ),
+            organization_last_success: gauges(
+                r,
+                "organization_last_success_timestamp_seconds",
+                "When the organization's own listing last succeeded",
+                &["source", "organization"],
             ),
             listing_total_mismatch: int_gauges(
                 r,
@@ -180,6 +188,12 @@ impl SelfMetrics {
                 "Repositories whose tags are still to be read",
                 source,
             ),
+            tag_listings_failing: int_gauges(
+                r,
+                "tag_listings_failing",
+                "Repositories whose tags could not be read at the last try",
+                source,
+            ),
             series: int_gauges(r, "series", "Inventory series served, by level", &["source", "level"]),
             series_withheld: int_gauges(
                 r,
@@ -245,6 +259,7 @@ impl SelfMetrics {
                 f.tag_listings.with_label_values(&[source]);
                 f.tag_listings_skipped.with_label_values(&[source]);
                 f.tag_listings_pending.with_label_values(&[source]);
+                f.tag_listings_failing.with_label_values(&[source]);
                 for reason in Reason::ALL {
                     f.tag_listing_failures.with_label_values(&[source, reason.as_str()]);
                 }
@@ -270,11 +285,13 @@ impl SelfMetrics {
         {
             forget(gauges, source);
         }
+        forget(&f.organization_last_success, source);
         forget(&f.snapshot_timestamp, source);
         forget(&f.snapshot_restored, source);
         for gauges in [
             &f.listing_total_mismatch,
             &f.tag_listings_pending,
+            &f.tag_listings_failing,
             &f.series,
             &f.series_withheld,
             &f.series_limit,

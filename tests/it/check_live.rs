@@ -66,7 +66,7 @@ async fn says_what_polling_costs_and_reads_only_first_pages() {
         swr: ok
           repositories: 2500
           API calls: 2505 for a full poll, 14 for one without changes
-          series: ≈ 35003
+          series: ≈ 35007
           credential: password of made-up-user in account made-up-account, from sources.swr.auth.password
     "]]
     .assert_eq(&report);

@@ -1,7 +1,10 @@
 //! When to poll, what to keep after a failure, what to publish and when to withdraw: with a provider in memory and
 //! time that stands still unless everybody waits.
 
+mod lists;
 mod restart;
+mod tags;
+mod warnings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +17,7 @@ use container_registry_exporter::config::Config;
 use container_registry_exporter::inventory::{
     Center, Repository, SharedRepository, SourceInfo, Tag, Timestamp,
 };
-use container_registry_exporter::provider::{Provider, RepositoryListing, TagListing};
+use container_registry_exporter::provider::{Provider, TagListing};
 use container_registry_exporter::scheduler::{Source, SourceState, collectors};
 use container_registry_exporter::telemetry::Reason;
 use container_registry_exporter::telemetry::self_metrics::SelfMetrics;
@@ -23,11 +26,20 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// What the provider in memory says; tests change it while the source runs.
-#[derive(Default)]
 struct Account {
     repositories: Vec<&'static str>,
+    /// The lists in which they come, each with the repositories whose names begin with its own and a slash; none = one
+    /// list of all.
+    lists: Vec<&'static str>,
+    fail_names: Option<Reason>,
+    fail_lists: BTreeMap<&'static str, Reason>,
+    lists_take: BTreeMap<&'static str, Duration>,
+    /// What there is instead of names that match nothing.
+    existing: Vec<&'static str>,
     fail_repositories: Option<Reason>,
     fail_shared: Option<Reason>,
+    /// How often what fails was sent.
+    attempts: u32,
     fail_tags: BTreeMap<&'static str, Reason>,
     /// When repositories changed, which for others the list does not tell.
     updated: BTreeMap<&'static str, Timestamp>,
@@ -36,6 +48,27 @@ struct Account {
     repositories_take: Duration,
     /// Calls in the order in which they began, with the time since the start.
     calls: Vec<(Duration, String)>,
+}
+
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            repositories: Vec::new(),
+            lists: Vec::new(),
+            fail_names: None,
+            fail_lists: BTreeMap::new(),
+            lists_take: BTreeMap::new(),
+            existing: Vec::new(),
+            fail_repositories: None,
+            fail_shared: None,
+            attempts: 1,
+            fail_tags: BTreeMap::new(),
+            updated: BTreeMap::new(),
+            tags_take: Duration::ZERO,
+            repositories_take: Duration::ZERO,
+            calls: Vec::new(),
+        }
+    }
 }
 
 struct InMemory {
@@ -49,36 +82,49 @@ impl InMemory {
     }
 }
 
-fn outcome(reason: Option<Reason>) -> Result<(), ApiError> {
+fn outcome(reason: Option<Reason>, attempts: u32) -> Result<(), ApiError> {
     let Some(reason) = reason else { return Ok(()) };
     let url = "https://registry.example/list".parse().unwrap();
     let call = Call { operation: "list", method: "GET", url: &url, body_limit: 0 };
     let refusal = Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false };
-    Err(ApiError::new(call, 1, Duration::ZERO, Cause::Refused { refusal, retry_after: None }))
+    Err(ApiError::new(call, attempts, Duration::ZERO, Cause::Refused { refusal, retry_after: None }))
 }
 
 #[async_trait]
 impl Provider for InMemory {
-    async fn repositories(&self, _: &Poll) -> Result<RepositoryListing, ApiError> {
-        self.note("repositories".to_owned());
-        let take = self.account.lock().unwrap().repositories_take;
+    async fn listings(&self, _: &Poll) -> Result<Listing<Box<str>>, ApiError> {
+        let account = self.account.lock().unwrap();
+        outcome(account.fail_names, account.attempts)?;
+        let names: Vec<Box<str>> = account.lists.iter().map(|name| (*name).into()).collect();
+        Ok(Listing::of(if names.is_empty() { vec!["".into()] } else { names }))
+    }
+
+    async fn existing(&self, _: &Poll) -> Result<Vec<Box<str>>, ApiError> {
+        self.note("existing".to_owned());
+        Ok(self.account.lock().unwrap().existing.iter().map(|name| (*name).into()).collect())
+    }
+
+    async fn repositories(&self, _: &Poll, listing: &str) -> Result<Listing<Repository>, ApiError> {
+        self.note(format!("repositories {listing}").trim_end().to_owned());
+        let take = {
+            let account = self.account.lock().unwrap();
+            account.lists_take.get(listing).copied().unwrap_or(account.repositories_take)
+        };
         sleep(take).await;
         let account = self.account.lock().unwrap();
-        outcome(account.fail_repositories)?;
-        let row = |name: &&str| Repository {
-            organization: "group".into(),
-            name: (*name).into(),
-            updated: account.updated.get(name).copied(),
-            ..Repository::default()
+        outcome(account.fail_repositories.or(account.fail_lists.get(listing).copied()), account.attempts)?;
+        let row = |whole: &&'static str| {
+            let (organization, name) = whole.split_once('/').unwrap_or(("group", whole));
+            Repository {
+                organization: organization.into(),
+                name: name.into(),
+                updated: account.updated.get(whole).copied(),
+                ..Repository::default()
+            }
         };
-        let rows: Vec<_> = account.repositories.iter().map(row).collect();
-        let organizations = Some(Vec::new());
-        Ok(RepositoryListing {
-            listed: rows.len() as u64,
-            rows,
-            organizations,
-            ..RepositoryListing::default()
-        })
+        let rows = account.repositories.iter().map(row);
+        let belongs = |row: &Repository| listing.is_empty() || *row.organization == *listing;
+        Ok(Listing::of(rows.filter(belongs).collect()))
     }
 
     async fn shared_repositories(
@@ -87,7 +133,10 @@ impl Provider for InMemory {
         center: Center,
     ) -> Result<Listing<SharedRepository>, ApiError> {
         self.note(format!("shared {}", center.as_str()));
-        outcome(self.account.lock().unwrap().fail_shared)?;
+        {
+            let account = self.account.lock().unwrap();
+            outcome(account.fail_shared, account.attempts)?;
+        }
         let row = SharedRepository {
             center,
             organization: "others".into(),
@@ -100,20 +149,21 @@ impl Provider for InMemory {
             owner_account: None,
             category: None,
         };
-        Ok(Listing { rows: vec![row], duplicates: 0, mismatch: 0 })
+        Ok(Listing::of(vec![row]))
     }
 
     async fn tags(&self, _: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
         self.note(format!("tags {}", repository.name));
-        let (take, reason) = {
+        let (take, outcome) = {
             let account = self.account.lock().unwrap();
-            (account.tags_take, account.fail_tags.get(&*repository.name).copied())
+            let reason = account.fail_tags.get(&*repository.name).copied();
+            (account.tags_take, outcome(reason, account.attempts))
         };
         sleep(take).await;
-        outcome(reason)?;
+        outcome?;
         let updated = Timestamp::from_milliseconds(1_700_000_000_000);
         let rows = vec![Tag { name: "latest".into(), updated, ..Tag::default() }];
-        Ok(TagListing { listing: Listing { rows, duplicates: 0, mismatch: 0 }, images: None })
+        Ok(TagListing { listing: Listing::of(rows), images: None })
     }
 }
 
@@ -138,14 +188,18 @@ fn start(account: Account) -> Running {
 
 /// As [`start`], `prepare` having the source first.
 fn start_with(account: Arc<Mutex<Account>>, prepare: impl FnOnce(&mut Source)) -> Running {
-    let text = r#"
+    let lists = account.lock().unwrap().lists.clone();
+    let text = format!(
+        r#"
         [sources.test]
         provider = "swr"
         region = "cn-north-4"
-        poll = { interval = "1m", stale_after = "10m", max_concurrent_requests = 2 }
-        auth = { method = "ak_sk", access_key = "key", secret_key = "secret" }
-    "#;
-    let config = Config::parse(text, Path::new("."), &BTreeMap::new()).unwrap();
+        organizations = {lists:?}
+        poll = {{ interval = "1m", stale_after = "10m", max_concurrent_requests = 2 }}
+        auth = {{ method = "ak_sk", access_key = "key", secret_key = "secret" }}
+    "#
+    );
+    let config = Config::parse(&text, Path::new("."), &BTreeMap::new()).unwrap();
     let config = config.sources.into_iter().next().unwrap();
     let info = SourceInfo {
         name: config.name.clone(),
@@ -385,13 +439,14 @@ async fn a_repository_whose_tags_failed_keeps_the_old_ones_and_is_first_at_the_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn tags_of_a_repository_that_is_not_found_are_removed() {
+async fn tags_of_a_repository_that_is_not_found_are_kept_since_its_list_still_has_it() {
     let source = start(account(&["a", "b"]));
     pass(1).await;
     source.edit(|account| _ = account.fail_tags.insert("b", Reason::NotFound));
     pass(60).await;
-    assert_eq!(source.repositories(), "a+ b");
-    assert_eq!(source.metric("tag_listings_pending", &[]), 0.0);
+    assert_eq!(source.repositories(), "a+ b+");
+    assert_eq!(source.metric("tag_listing_failures_total", &[("reason", "not_found")]), 1.0);
+    assert_eq!(source.metric("tag_listings_pending", &[]), 1.0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use container_registry_exporter::exposition::page::Pages;
 use container_registry_exporter::exposition::{self, Source, Sources};
 use container_registry_exporter::inventory::{Inventory, SourceName, Timestamp};
-use container_registry_exporter::scheduler::{CollectorStatus, Failure, SourceState, SourceStatus};
+use container_registry_exporter::scheduler::{Failure, SourceState, SourceStatus};
 use container_registry_exporter::server::{ListenAddress, Server, Site};
 use container_registry_exporter::telemetry::self_metrics::SelfMetrics;
 use container_registry_exporter::telemetry::{Collector, Reason};
@@ -44,21 +44,15 @@ pub fn name(name: &str) -> SourceName {
 pub fn state(inventory: Inventory, tried: bool) -> Arc<SourceState> {
     let status = SourceStatus {
         tried,
-        polling: false,
         next_poll: Timestamp::from_milliseconds(1),
         tags_pending: 3,
-        collectors: vec![CollectorStatus {
-            collector: Collector::Repositories,
-            last_success: None,
-            failure: None,
-            mismatch: 0,
-        }],
+        ..SourceStatus::new(&[Collector::Repositories])
     };
     Arc::new(SourceState { inventory: Arc::new(inventory), status })
 }
 
 pub fn empty(name: &str) -> Inventory {
-    Inventory { source: info(name), up: None, repositories: None, shared: None }
+    Inventory { source: info(name), up: None, organizations_up: Vec::new(), repositories: None, shared: None }
 }
 
 /// Serves sources called `a` and `b`, on which nothing is known, as of `started`.

@@ -110,7 +110,7 @@ fn foreign_files_other_versions_and_other_configurations_are_told_apart() {
     for foreign in [&b""[..], b"CRE", b"\x7fELF\x02\x01\x01\0", b"{\"a\": 1}"] {
         assert_eq!(refusal(foreign), DecodeError::Foreign);
     }
-    for version in [0_u32, 2, u32::MAX] {
+    for version in [0_u32, 1, 3, u32::MAX] {
         let mut other = bytes[..bytes.len() - 4].to_vec();
         other[8..12].copy_from_slice(&version.to_le_bytes());
         assert_eq!(refusal(&seal(other)), DecodeError::Version(version));
@@ -122,12 +122,12 @@ fn foreign_files_other_versions_and_other_configurations_are_told_apart() {
 fn lengths_that_promise_more_than_there_is_take_no_memory() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]; // u64::MAX
     let one = 1_i64.to_le_bytes();
-    let list_of_rows = [&one[..], &[1], &one, &[0], &[0], &[0], &huge].concat();
-    let list_of_names = [&one[..], &[1], &one, &[0], &[1], &huge].concat();
-    let text = [&one[..], &[1], &one, &[0], &[1], &[1], &huge].concat();
-    let text_within_the_budget = [&one[..], &[1], &one, &[0], &[1], &[1], &[0xff, 0xff, 0xff, 0x7f]].concat();
+    let list_of_rows = [&one[..], &[1], &one, &[0], &[1], &[0], &one, &[0], &huge].concat();
+    let list_of_lists = [&one[..], &[1], &one, &[0], &huge].concat();
+    let text = [&one[..], &[1], &one, &[0], &[1], &huge].concat();
+    let text_within_the_budget = [&one[..], &[1], &one, &[0], &[1], &[0xff, 0xff, 0xff, 0x7f]].concat();
     let successes = [&one[..], &[0], &[0], &huge].concat();
-    for content in [list_of_rows, list_of_names, text, text_within_the_budget, successes] {
+    for content in [list_of_rows, list_of_lists, text, text_within_the_budget, successes] {
         let error = refusal(&sealed(&content));
         assert!(matches!(error, DecodeError::Senseless(_)), "{error}");
     }
@@ -138,9 +138,11 @@ fn lengths_that_promise_more_than_there_is_take_no_memory() {
 
 #[test]
 fn a_small_file_that_unpacks_to_much_is_given_up() {
-    // Names of no length, each the smallest thing there is.
+    // Tags of one repository of which nothing is given, each one of the smallest things there are.
     let one = 1_i64.to_le_bytes();
-    let mut content = [&one[..], &[1], &one, &[0], &[1], &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let row = [&[0; 14][..], &[1, 0, 0]].concat();
+    let list = [&[0][..], &one, &[0], &[1], &row, &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
+    let mut content = [&one[..], &[1], &one, &[0], &[1], &list].concat();
     content.resize(content.len() + (6 << 20), 0);
     assert_eq!(refusal(&sealed(&content)), DecodeError::Senseless("it is too large"));
 }
@@ -149,14 +151,15 @@ fn a_small_file_that_unpacks_to_much_is_given_up() {
 fn what_would_show_a_series_twice_is_refused() {
     let order = DecodeError::Senseless("something is out of order or there twice");
     let mut memory = sample(2, 2);
-    memory.repositories.as_mut().unwrap().rows.reverse();
+    memory.repositories.as_mut().unwrap().listings[0].rows.reverse();
     assert_eq!(refusal(&encode(&memory, &IDENTITY).unwrap()), order);
     let mut memory = sample(2, 2);
-    let rows = &mut memory.repositories.as_mut().unwrap().rows;
+    let rows = &mut memory.repositories.as_mut().unwrap().listings[0].rows;
     rows[1] = rows[0].clone();
     assert_eq!(refusal(&encode(&memory, &IDENTITY).unwrap()), order);
     let mut memory = sample(1, 1);
-    memory.repositories.as_mut().unwrap().organizations = Some(vec!["b".into(), "a".into()]);
+    let lists = &mut memory.repositories.as_mut().unwrap().listings;
+    lists.push(lists[0].clone());
     assert_eq!(refusal(&encode(&memory, &IDENTITY).unwrap()), order);
 }
 

@@ -1,11 +1,11 @@
 //! What to ask NCR, page by page.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
 use secrecy::ExposeSecret as _;
@@ -22,7 +22,7 @@ use crate::client::{
 use crate::config::{NcrAuth, NcrConfig, Secret, SourceConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag, Timestamp};
 use crate::provider::temporary::AccessKey;
-use crate::provider::{Provider, RepositoryListing, TagListing};
+use crate::provider::{Provider, TagListing};
 use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Most bytes of a page of registries or images.
@@ -36,7 +36,8 @@ const PAGE_SIZES: [Option<u32>; 3] = [Some(100), Some(10), None];
 pub struct Ncr {
     config: NcrConfig,
     tag_info: bool,
-    concurrency: usize,
+    /// The hosts that the list of registries states.
+    hosts: Mutex<HashMap<Box<str>, Box<str>>>,
     client: ApiClient,
     guards: Guards,
     auth: Auth,
@@ -73,7 +74,7 @@ impl Ncr {
         Ok(Self {
             config: config.clone(),
             tag_info: source.tags.info,
-            concurrency: source.poll.max_concurrent_requests,
+            hosts: Mutex::default(),
             client: ApiClient::new(http, wire::classify, &source.poll, metrics),
             guards,
             auth,
@@ -149,17 +150,8 @@ impl Ncr {
         }
     }
 
-    /// The registries to read, each with the host that docker clients use.
+    /// The registries of the account.
     async fn registries(&self, poll: &Poll) -> Result<Listing<Registry>, ApiError> {
-        if !self.config.registries.is_empty() {
-            let registry = |name: &String| Registry { name: name.as_str().into(), end_point: None };
-            let rows = self.config.registries.iter().map(registry).collect();
-            return Ok(Listing { rows, duplicates: 0, mismatch: 0 });
-        }
-        self.list_registries(poll).await
-    }
-
-    async fn list_registries(&self, poll: &Poll) -> Result<Listing<Registry>, ApiError> {
         let list = List {
             operation: "list_registries",
             path: sign::REGISTRIES_PATH.to_owned(),
@@ -168,9 +160,18 @@ impl Ncr {
         };
         let listing =
             self.list(poll, list, &self.registry_pages, wire::registries, |r| ("", &r.name)).await?;
-        let known = listing.rows.len() as u64;
-        *self.registries_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        if !poll.first_pages() {
+            let known = listing.rows.len() as u64;
+            *self.registries_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        }
         Ok(listing)
+    }
+
+    /// The host that docker clients use for a registry.
+    fn host(&self, registry: &str) -> String {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || wire::registry_host(registry, self.config.site, &self.config.region);
+        hosts.get(registry).map_or_else(made, |host| host.to_string())
     }
 
     fn registries_known(&self) -> Option<u64> {
@@ -178,13 +179,13 @@ impl Ncr {
     }
 
     /// The images of a registry.
-    async fn images(&self, poll: &Poll, registry: &Registry) -> Result<Listing<Repository>, ApiError> {
+    async fn images(&self, poll: &Poll, registry: &str) -> Result<Listing<Repository>, ApiError> {
         match self.list_images(poll, registry).await {
             // An empty registry whose `count` is that of registries, which nobody has listed where they are named.
             Err(error)
                 if matches!(error.cause, Cause::Incomplete(_))
                     && !self.config.registries.is_empty()
-                    && self.list_registries(poll).await.is_ok() =>
+                    && self.registries(poll).await.is_ok() =>
             {
                 self.list_images(poll, registry).await
             }
@@ -192,16 +193,13 @@ impl Ncr {
         }
     }
 
-    async fn list_images(&self, poll: &Poll, registry: &Registry) -> Result<Listing<Repository>, ApiError> {
-        let host = registry.end_point.as_deref().map_or_else(
-            || wire::registry_host(&registry.name, self.config.site, &self.config.region),
-            str::to_owned,
-        );
-        let path = sign::images_path(&registry.name)
+    async fn list_images(&self, poll: &Poll, registry: &str) -> Result<Listing<Repository>, ApiError> {
+        let host = self.host(registry);
+        let path = sign::images_path(registry)
             .map_err(|e| ApiError::unusable("list_images", &self.config.endpoint, &e))?;
         let empty_total = self.registries_known();
         let list = List { operation: "list_images", path, body_limit: LIST_BODY_LIMIT, empty_total };
-        let decode = |body: &[u8]| wire::images(body, &registry.name, &host);
+        let decode = |body: &[u8]| wire::images(body, registry, &host);
         self.list(poll, list, &self.image_pages, decode, |r| (&r.organization, &r.name)).await
     }
 }
@@ -244,28 +242,36 @@ impl List {
 
 #[async_trait]
 impl Provider for Ncr {
-    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError> {
-        let registries = self.registries(poll).await?;
-        let walks: Vec<_> = registries.rows.iter().map(|registry| self.images(poll, registry)).collect();
-        let listings: Vec<_> = stream::iter(walks).buffered(self.concurrency).try_collect().await?;
-        let organizations = registries.rows.into_iter().map(|registry| registry.name).collect();
-        let mut all =
-            RepositoryListing { organizations: Some(organizations), ..RepositoryListing::default() };
-        for listing in listings {
-            all.duplicates += listing.duplicates;
-            all.mismatch += listing.mismatch;
-            all.rows.extend(listing.rows);
+    async fn listings(&self, poll: &Poll) -> Result<Listing<Box<str>>, ApiError> {
+        if !self.config.registries.is_empty() {
+            let names = self.config.registries.iter().map(|name| name.as_str().into());
+            return Ok(Listing::of(names.collect()));
         }
-        all.duplicates += registries.duplicates;
-        all.mismatch += registries.mismatch;
-        all.rows.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
-        all.listed = all.rows.len() as u64;
-        Ok(all)
+        let Listing { rows, duplicates, mismatch } = self.registries(poll).await?;
+        let names = rows.iter().map(|registry| registry.name.clone()).collect();
+        let host = |registry: Registry| Some((registry.name, registry.end_point?));
+        let hosts = rows.into_iter().filter_map(host).collect();
+        *self.hosts.lock().unwrap_or_else(PoisonError::into_inner) = hosts;
+        Ok(Listing { rows: names, duplicates, mismatch })
+    }
+
+    async fn repositories(&self, poll: &Poll, listing: &str) -> Result<Listing<Repository>, ApiError> {
+        match self.images(poll, listing).await {
+            // Where registries are listed, that list says which there are.
+            Err(error) if !self.config.registries.is_empty() && error.is_absence() => {
+                Ok(Listing::of(Vec::new()))
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn existing(&self, poll: &Poll) -> Result<Vec<Box<str>>, ApiError> {
+        Ok(self.registries(poll).await?.rows.into_iter().map(|registry| registry.name).collect())
     }
 
     /// NCR has no list of shared images.
     async fn shared_repositories(&self, _: &Poll, _: Center) -> Result<Listing<SharedRepository>, ApiError> {
-        Ok(Listing { rows: Vec::new(), duplicates: 0, mismatch: 0 })
+        Ok(Listing::of(Vec::new()))
     }
 
     async fn tags(&self, poll: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {

@@ -3,7 +3,6 @@
 use std::io;
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use tokio::time::Instant;
 
@@ -15,7 +14,7 @@ use crate::client::{
 };
 use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
-use crate::provider::{Provider, RepositoryListing, TagListing};
+use crate::provider::{Provider, TagListing};
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
@@ -28,7 +27,6 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 pub struct Swr {
     config: SwrConfig,
     tag_info: bool,
-    concurrency: usize,
     client: ApiClient,
     auth: Auth,
     repository_pages: PageSizes,
@@ -55,7 +53,6 @@ impl Swr {
         Ok(Self {
             config: config.clone(),
             tag_info: source.tags.info,
-            concurrency: source.poll.max_concurrent_requests,
             client: ApiClient::new(http, wire::classify, &source.poll, metrics),
             auth,
             repository_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
@@ -101,30 +98,22 @@ impl Swr {
     async fn list_repositories(
         &self,
         poll: &Poll,
-        organization: Option<&str>,
+        organization: &str,
     ) -> Result<Listing<Repository>, ApiError> {
-        let query = organization.map(|name| ("namespace", name.to_owned())).into_iter().collect();
+        let named = Some(organization).filter(|name| !name.is_empty());
+        let query = named.map(|name| ("namespace", name.to_owned())).into_iter().collect();
         let path = sign::REPOSITORIES_PATH.to_owned();
         let list = List { operation: "list_repositories", path, query, body_limit: LIST_BODY_LIMIT };
         self.list(poll, list, &self.repository_pages, wire::repositories, |r| (&r.organization, &r.name))
             .await
     }
 
-    /// Reads the repositories to watch one by one. One that is not there is left out.
-    async fn show_repositories(&self, poll: &Poll) -> Result<Vec<Repository>, ApiError> {
-        let shown = self.config.watch.iter().map(|watched| self.show_repository(poll, watched));
-        let shown = stream::iter(shown.collect::<Vec<_>>()).buffer_unordered(self.concurrency);
-        let shown: Vec<Option<Repository>> = shown.try_collect().await?;
-        let mut repositories: Vec<Repository> = shown.into_iter().flatten().collect();
-        repositories.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
-        repositories.dedup_by(|a, b| (&a.organization, &a.name) == (&b.organization, &b.name));
-        Ok(repositories)
-    }
-
+    /// One repository; `None` if it is not there.
     async fn show_repository(
         &self,
         poll: &Poll,
-        (organization, name): &(String, String),
+        organization: &str,
+        name: &str,
     ) -> Result<Option<Repository>, ApiError> {
         let path = sign::repository_path(organization, name)
             .map_err(|e| ApiError::unusable("show_repository", &self.config.endpoint, &e))?;
@@ -174,31 +163,41 @@ fn stated_total(headers: &HeaderMap) -> Option<u64> {
 
 #[async_trait]
 impl Provider for Swr {
-    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError> {
+    async fn listings(&self, _: &Poll) -> Result<Listing<Box<str>>, ApiError> {
+        let SwrConfig { organizations, watch, .. } = &self.config;
+        let watched = watch.iter().map(|(organization, name)| format!("{organization}/{name}").into());
+        let mut names: Vec<Box<str>> = watched.collect();
+        names.extend(organizations.iter().map(|name| name.as_str().into()));
+        if names.is_empty() {
+            names.push("".into());
+        }
+        Ok(Listing::of(names))
+    }
+
+    async fn repositories(&self, poll: &Poll, listing: &str) -> Result<Listing<Repository>, ApiError> {
         if !self.config.watch.is_empty() {
-            let rows = self.show_repositories(poll).await?;
-            return Ok(RepositoryListing { listed: rows.len() as u64, rows, ..RepositoryListing::default() });
+            let (organization, name) = listing.split_once('/').unwrap_or((listing, ""));
+            let shown = self.show_repository(poll, organization, name).await?;
+            return Ok(Listing::of(shown.into_iter().collect()));
         }
-        let mut all = RepositoryListing { organizations: Some(Vec::new()), ..RepositoryListing::default() };
-        let organizations = &self.config.organizations;
-        let walks: Vec<_> = match organizations.as_slice() {
-            [] => vec![None],
-            names => names.iter().map(|name| Some(name.as_str())).collect(),
+        let mut list = match self.list_repositories(poll, listing).await {
+            Err(error) if !listing.is_empty() && error.is_absence() => Listing::of(Vec::new()),
+            outcome => outcome?,
         };
-        for organization in walks {
-            let listing = self.list_repositories(poll, organization).await?;
-            all.duplicates += listing.duplicates;
-            all.mismatch += listing.mismatch;
-            all.rows.extend(listing.rows);
-        }
-        // The API may match more organizations than the one named, and so list a repository in several walks.
-        all.rows.sort_by(|a, b| (&a.organization, &a.name).cmp(&(&b.organization, &b.name)));
-        all.rows.dedup_by(|a, b| (&a.organization, &a.name) == (&b.organization, &b.name));
-        all.listed = all.rows.len() as u64;
-        if !organizations.is_empty() {
-            all.rows.retain(|r| organizations.iter().any(|name| **name == *r.organization));
-        }
-        Ok(all)
+        // The API may match more organizations than the one named.
+        list.rows.retain(|row| listing.is_empty() || *row.organization == *listing);
+        Ok(list)
+    }
+
+    async fn existing(&self, poll: &Poll) -> Result<Vec<Box<str>>, ApiError> {
+        let rows = self.list_repositories(poll, "").await?.rows;
+        let watches = !self.config.watch.is_empty();
+        let name = |row: Repository| {
+            if watches { format!("{}/{}", row.organization, row.name).into() } else { row.organization }
+        };
+        let mut names: Vec<Box<str>> = rows.into_iter().map(name).collect();
+        names.dedup();
+        Ok(names)
     }
 
     async fn shared_repositories(

@@ -73,6 +73,15 @@ impl SourceMetrics {
         self.families.poll_last_success.with_label_values(&labels).set(seconds(time));
     }
 
+    /// When an organization's own listing last succeeded; `None` when there is no such organization any more.
+    pub fn organization_last_success(&self, organization: &str, time: Option<Timestamp>) {
+        let (family, labels) = (&self.families.organization_last_success, [self.name(), organization]);
+        match time {
+            Some(time) => family.with_label_values(&labels).set(seconds(time)),
+            None => drop(family.remove_label_values(&labels)),
+        }
+    }
+
     /// The stated total minus the rows listed.
     pub fn total_mismatch(&self, collector: Collector, difference: i64) {
         let labels = [self.name(), collector.as_str()];
@@ -99,10 +108,11 @@ impl SourceMetrics {
         self.families.tag_listings_skipped.with_label_values(&[self.name()]).inc_by(repositories);
     }
 
-    /// How many repositories wait for their tags to be read.
-    pub fn tag_listings_pending(&self, repositories: usize) {
-        let value = i64::try_from(repositories).unwrap_or(i64::MAX);
-        self.families.tag_listings_pending.with_label_values(&[self.name()]).set(value);
+    /// How many repositories wait for their tags to be read, and of how many they could not be at the last try.
+    pub fn tag_listings_waiting(&self, pending: usize, failing: usize) {
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.families.tag_listings_pending.with_label_values(&[self.name()]).set(gauge(pending));
+        self.families.tag_listings_failing.with_label_values(&[self.name()]).set(gauge(failing));
     }
 
     /// Whether the source started with what a snapshot held.

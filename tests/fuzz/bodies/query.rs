@@ -29,7 +29,13 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
                 cloud_region: String::new(),
                 api_host: String::new(),
             };
-            let inventory = Inventory { source: Arc::new(info), up: None, repositories: None, shared: None };
+            let inventory = Inventory {
+                source: Arc::new(info),
+                up: None,
+                organizations_up: Vec::new(),
+                repositories: None,
+                shared: None,
+            };
             let status = SourceStatus::new(&collectors);
             let state = SourceState { inventory: Arc::new(inventory), status };
             let metrics = metrics.source(&name, &collectors, Duration::from_mins(5));

@@ -15,8 +15,18 @@ pub fn expected(inventory: &Inventory) -> BTreeMap<(String, Labels), String> {
     let info =
         [("provider", info.provider), ("cloud_region", &info.cloud_region), ("api_host", &info.api_host)];
     page.integer("source_info", &[&source[..], &info].concat(), Some(1));
+    let mut organizations_seen = BTreeSet::new();
+    for (organization, up) in &inventory.organizations_up {
+        if organizations_seen.insert(cut(organization)) {
+            page.integer(
+                "organization_up",
+                &[source[0], ("organization", organization)],
+                Some(u128::from(*up)),
+            );
+        }
+    }
     if let Some(repositories) = &inventory.repositories {
-        page.integer("source_repositories", &source, Some(repositories.listed.into()));
+        page.integer("source_repositories", &source, repositories.listed.map(u128::from));
         let all: Vec<&Repository> = repositories.entries.iter().map(|e| &*e.repository).collect();
         for organization in repositories.organizations.iter().flatten() {
             let labels = [source[0], ("organization", organization)];

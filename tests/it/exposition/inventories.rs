@@ -69,8 +69,9 @@ pub fn sample(name: &str, repositories: u64, tags: u64) -> Inventory {
     Inventory {
         source: info(name),
         up: Some(true),
+        organizations_up: vec![("dev".into(), true), ("gone".into(), false)],
         repositories: Some(Arc::new(Repositories {
-            listed: repositories,
+            listed: Some(repositories),
             measured: true,
             organizations: Some(vec!["dev".into(), "prod".into()]),
             entries: (0..repositories).map(entry).collect(),
@@ -81,14 +82,22 @@ pub fn sample(name: &str, repositories: u64, tags: u64) -> Inventory {
 
 /// Any inventory of the source `swr-test`: few names, so that they meet, and all that labels may hold.
 pub fn any_inventory() -> impl Strategy<Value = Inventory> {
-    (option::of(any::<bool>()), option::of(repositories()), option::of(vec(shared(), 0..5))).prop_map(
-        |(up, repositories, shared)| {
+    let ups = vec(("[a-c]{0,2}".prop_map(String::into_boxed_str), any::<bool>()), 0..4);
+    (option::of(any::<bool>()), ups, option::of(repositories()), option::of(vec(shared(), 0..5))).prop_map(
+        |(up, ups, repositories, shared)| {
+            let ups: BTreeMap<_, _> = ups.into_iter().collect();
             let shared = shared.map(|rows| {
                 let key = |s: &SharedRepository| (s.center, s.organization.clone(), s.name.clone());
                 let rows: BTreeMap<_, _> = rows.into_iter().map(|row| (key(&row), row)).collect();
                 rows.into_values().collect()
             });
-            Inventory { source: info("swr-test"), up, repositories: repositories.map(Arc::new), shared }
+            Inventory {
+                source: info("swr-test"),
+                up,
+                organizations_up: ups.into_iter().collect(),
+                repositories: repositories.map(Arc::new),
+                shared,
+            }
         },
     )
 }
@@ -105,7 +114,7 @@ fn repositories() -> impl Strategy<Value = Repositories> {
                 tags: tags.map(Arc::new),
             };
             Repositories {
-                listed,
+                listed: Some(listed),
                 measured,
                 organizations: (!watched).then(|| organizations.into_iter().collect()),
                 entries: rows.into_values().map(entry).collect(),

@@ -69,8 +69,14 @@ fn repositories(sizes: &[(&str, Option<u64>, u64)]) -> Inventory {
     };
     let mut entries: Vec<_> = sizes.iter().map(entry).collect();
     entries.sort_by(|a, b| a.repository.name.cmp(&b.repository.name));
-    let repositories = Repositories { listed: 0, measured: true, organizations: None, entries };
-    Inventory { source: info("swr-test"), up: None, repositories: Some(Arc::new(repositories)), shared: None }
+    let repositories = Repositories { listed: Some(0), measured: true, organizations: None, entries };
+    Inventory {
+        source: info("swr-test"),
+        up: None,
+        organizations_up: Vec::new(),
+        repositories: Some(Arc::new(repositories)),
+        shared: None,
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn dated(repositories: &[&'static str]) -> Account {
 }
 
 /// Lets a source poll, changes its account and lets it poll `polls - 1` times more: what it knows by then.
-async fn memory_of(account: Account, polls: u64, edit: impl FnOnce(&mut Account)) -> Memory {
+pub async fn memory_of(account: Account, polls: u64, edit: impl FnOnce(&mut Account)) -> Memory {
     let mut memories = None;
     let source = start_with(Arc::new(Mutex::new(account)), |source| memories = Some(source.memories()));
     let mut memories = memories.unwrap();
@@ -26,7 +26,7 @@ async fn memory_of(account: Account, polls: u64, edit: impl FnOnce(&mut Account)
 }
 
 /// A source of this account that goes on with `memory`, `later` after it was taken; it polls once time passes.
-fn restart(memory: &Memory, account: Account, later: Duration) -> Running {
+pub fn restart(memory: &Memory, account: Account, later: Duration) -> Running {
     start_with(Arc::new(Mutex::new(account)), |source| {
         source.restore(memory.clone(), SystemTime::now() + later);
     })

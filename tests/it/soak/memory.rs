@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal};
 use container_registry_exporter::inventory::{Center, Repository, SharedRepository};
-use container_registry_exporter::provider::{Provider, RepositoryListing, TagListing};
+use container_registry_exporter::provider::{Provider, TagListing};
 use container_registry_exporter::telemetry::Reason;
 use tokio::time::{Instant, sleep_until};
 
@@ -61,16 +61,18 @@ impl InMemory {
 
 #[async_trait]
 impl Provider for InMemory {
-    async fn repositories(&self, poll: &Poll) -> Result<RepositoryListing, ApiError> {
-        let answers = {
-            let cloud = &mut *self.cloud();
-            cloud.weather = cloud.season.next(&mut cloud.random);
-            cloud.account.live(&mut cloud.random);
-            cloud.rules.begin();
-            cloud.ends.clear();
-            cloud.deadline = poll.deadline().expect("every poll has one");
-            cloud.weather.list
-        };
+    async fn listings(&self, poll: &Poll) -> Result<Listing<Box<str>>, ApiError> {
+        let cloud = &mut *self.cloud();
+        cloud.weather = cloud.season.next(&mut cloud.random);
+        cloud.account.live(&mut cloud.random);
+        cloud.rules.begin();
+        cloud.ends.clear();
+        cloud.deadline = poll.deadline().expect("every poll has one");
+        Ok(Listing::of(vec!["".into()]))
+    }
+
+    async fn repositories(&self, _: &Poll, _: &str) -> Result<Listing<Repository>, ApiError> {
+        let answers = self.cloud().weather.list;
         let outcome = self.answer(answers).await;
         let cloud = &mut *self.cloud();
         let list = cloud.account.list();
@@ -80,14 +82,7 @@ impl Provider for InMemory {
             cloud.rules.counts.duplicates += duplicates;
         }
         outcome.map_err(error)?;
-        let organizations = list.organizations.iter().map(|name| name.as_str().into());
-        Ok(RepositoryListing {
-            rows: list.rows,
-            listed: list.listed,
-            duplicates,
-            mismatch: 0,
-            organizations: Some(organizations.collect()),
-        })
+        Ok(Listing { rows: list.rows, duplicates, mismatch: 0 })
     }
 
     async fn shared_repositories(
@@ -103,7 +98,7 @@ impl Provider for InMemory {
         let rows = cloud.account.shared(center);
         cloud.rules.shared(Instant::now(), center, outcome.map(|()| rows.clone()));
         outcome.map_err(error)?;
-        Ok(Listing { rows, duplicates: 0, mismatch: 0 })
+        Ok(Listing::of(rows))
     }
 
     async fn tags(&self, _: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
@@ -128,7 +123,7 @@ impl Provider for InMemory {
         cloud.rules.read(&key, Instant::now(), outcome.clone());
         let rows = outcome.map_err(error)?;
         let images = cloud.rules.settings.ncr.then_some(rows.len() as u64);
-        Ok(TagListing { listing: Listing { rows, duplicates: 0, mismatch: 0 }, images })
+        Ok(TagListing { listing: Listing::of(rows), images })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Written from the description of the exporter and not from the program: maps and sorting, nothing incremental.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use container_registry_exporter::inventory::{Center, Repository, SharedRepository, Tag, Timestamp};
@@ -45,6 +45,10 @@ pub struct Rules {
     tags: BTreeMap<Key, Known>,
     /// Since when tags wait to be read.
     due: BTreeMap<Key, Instant>,
+    /// Tags that could not be read at the last try: how often in a row, and the poll in which they are tried again.
+    failing: BTreeMap<Key, (u32, u64)>,
+    /// Organizations all of whose tags were forbidden at the last try.
+    forbidden: BTreeSet<String>,
     poll: ThisPoll,
     /// What was told so far.
     pub events: u64,
@@ -74,8 +78,10 @@ struct ThisPoll {
     listed: bool,
     /// What is to be read, in order.
     queue: VecDeque<Key>,
-    answered: u64,
-    failed: Option<Reason>,
+    /// By organization, in the order in which they ended: whether the reading before had failed, and how this one did.
+    readings: BTreeMap<String, Vec<(bool, Option<Reason>)>>,
+    /// The failures in the order in which they came, with the organization.
+    failed: Vec<(String, Reason)>,
     refused: bool,
     begun: bool,
 }
@@ -103,6 +109,8 @@ impl Rules {
             shared: None,
             tags: BTreeMap::new(),
             due: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
             poll: ThisPoll::default(),
             events: 0,
             counts: Counts::default(),
@@ -125,13 +133,25 @@ impl Rules {
         let there: BTreeMap<Key, &Repository> = list.rows.iter().map(|row| (key(row), row)).collect();
         self.tags.retain(|key, _| there.contains_key(key));
         self.due.retain(|key, _| there.contains_key(key));
+        self.failing.retain(|key, _| there.contains_key(key));
+        for (key, row) in &there {
+            if row.images == Some(0) {
+                let (fingerprint, downloads) = (fingerprint(row), row.downloads);
+                self.tags.insert(key.clone(), Known { tags: Vec::new(), at: now, fingerprint, downloads });
+                self.due.remove(key);
+                self.failing.remove(key);
+            }
+        }
         for (key, row) in &there {
             if !self.due.contains_key(key) && self.must_read(key, row, now) {
                 self.due.insert(key.clone(), now);
             }
         }
         self.counts.tag_listings_skipped += (there.len() - self.due.len()) as u64;
-        let mut queue: Vec<_> = self.due.iter().map(|(key, since)| (*since, key.clone())).collect();
+        let ready =
+            |key: &Key| self.failing.get(key).is_none_or(|(_, poll)| *poll <= self.polls) || self.turn(key);
+        let due = self.due.iter().filter(|(key, _)| ready(key));
+        let mut queue: Vec<_> = due.map(|(key, since)| (*since, key.clone())).collect();
         queue.sort();
         self.poll.listed = true;
         self.poll.queue = queue.into_iter().map(|(_, key)| key).collect();
@@ -139,15 +159,23 @@ impl Rules {
     }
 
     fn must_read(&self, key: &Key, row: &Repository, now: Instant) -> bool {
+        if row.images == Some(0) {
+            return false;
+        }
         let Some(known) = self.tags.get(key) else { return true };
         let age = now - known.at;
-        let slots = self.settings.full_sweep.as_millis() / self.settings.interval.as_millis();
-        let hash = u128::from(crc32fast::hash(format!("{}/{}", key.0, key.1).as_bytes()));
         fingerprint(row).is_none()
             || fingerprint(row) != known.fingerprint
-            || hash % slots == u128::from(self.polls) % slots
+            || self.turn(key)
             || age >= self.settings.full_sweep
             || self.settings.ncr && row.downloads != known.downloads && age >= Duration::from_hours(1)
+    }
+
+    /// Whether it is a repository's turn in the full sweep.
+    fn turn(&self, key: &Key) -> bool {
+        let slots = self.settings.full_sweep.as_millis() / self.settings.interval.as_millis();
+        let hash = u128::from(crc32fast::hash(format!("{}/{}", key.0, key.1).as_bytes()));
+        hash % slots == u128::from(self.polls) % slots
     }
 
     /// One of the two lists of shared repositories ended; the other one follows only a success.
@@ -165,34 +193,45 @@ impl Rules {
 
     /// Which tags must be read next; `None` if no more.
     pub fn next_read(&mut self) -> Option<Key> {
-        self.poll.queue.pop_front()
+        let poll = &mut self.poll;
+        while let Some(next) = poll.queue.pop_front() {
+            if !poll.readings.get(&next.0).is_some_and(|readings| is_forbidden(readings)) {
+                return Some(next);
+            }
+        }
+        None
     }
 
     /// The reading of a repository's tags ended.
     pub fn read(&mut self, key: &Key, now: Instant, outcome: Result<Vec<Tag>, Reason>) {
         self.events += 1;
+        let failing = self.failing.get(key).copied();
+        if outcome != Err(Reason::Unauthorized) {
+            let readings = self.poll.readings.entry(key.0.clone()).or_default();
+            readings.push((failing.is_some(), outcome.as_ref().err().copied()));
+        }
         match outcome {
             Ok(tags) => {
+                self.failing.remove(key);
                 let (_, list) = self.list.as_ref().expect("tags are read after a list");
                 let row = list.rows.iter().find(|row| (&*row.organization, &*row.name) == (&key.0, &key.1));
                 let row = row.expect("tags are read of what is listed");
                 let (fingerprint, downloads) = (fingerprint(row), row.downloads);
                 self.tags.insert(key.clone(), Known { tags, at: now, fingerprint, downloads });
                 self.due.remove(key);
-                self.poll.answered += 1;
                 self.counts.tag_listings += 1;
             }
             Err(reason) => {
                 *self.counts.tag_listing_failures.entry(reason.as_str()).or_default() += 1;
-                match reason {
-                    Reason::NotFound => {
-                        self.tags.remove(key);
-                        self.due.remove(key);
-                        self.poll.answered += 1;
-                    }
-                    reason => self.poll.failed = Some(reason),
+                if reason == Reason::Unauthorized {
+                    self.poll.refused = true;
+                    self.poll.queue.clear();
+                } else {
+                    let times = failing.map_or(0, |(times, _)| times);
+                    let retry = self.polls + 2_u64.saturating_pow(times);
+                    self.failing.insert(key.clone(), (times + 1, retry));
+                    self.poll.failed.push((key.0.clone(), reason));
                 }
-                self.poll.refused |= reason == Reason::Unauthorized;
             }
         }
     }
@@ -203,10 +242,19 @@ impl Rules {
         if !poll.begun || !poll.listed {
             return Ok(());
         }
-        let failed = poll.failed.filter(|_| poll.answered == 0);
+        let failed = if poll.refused { Some(Reason::Unauthorized) } else { self.failure(&poll) };
         self.count("tags", failed.as_ref());
-        if in_time && !poll.refused && !poll.queue.is_empty() {
-            return Err(format!("{} tag listings were never begun", poll.queue.len()));
+        for (name, readings) in &poll.readings {
+            if readings.iter().any(|(_, failure)| failure.is_none()) {
+                self.forbidden.remove(name);
+            } else if is_forbidden(readings) {
+                self.forbidden.insert(name.clone());
+            }
+        }
+        let left = |key: &&Key| !poll.readings.get(&key.0).is_some_and(|readings| is_forbidden(readings));
+        let left = poll.queue.iter().filter(left).count();
+        if in_time && left > 0 {
+            return Err(format!("{left} tag listings were never begun"));
         }
         let oldest = self.tags.values().map(|known| now - known.at).max().unwrap_or_default();
         if self.due.is_empty() && oldest > self.settings.full_sweep + self.settings.interval {
@@ -215,9 +263,22 @@ impl Rules {
         Ok(())
     }
 
-    /// Repositories whose tags wait to be read.
+    /// For what the collector failed, if so much did.
+    fn failure(&self, poll: &ThisPoll) -> Option<Reason> {
+        let all_known = poll.readings.keys().all(|name| self.forbidden.contains(name));
+        let counts = |name: &String| all_known || !self.forbidden.contains(name);
+        let counted = || poll.readings.iter().filter(|(name, _)| counts(name));
+        let new: Vec<_> = counted().flat_map(|(_, all)| all).filter(|(before, _)| !before).collect();
+        let failed = new.iter().filter(|(_, failure)| failure.is_some()).count();
+        let bad = counted().all(|(_, all)| is_forbidden(all)) || failed >= 2 && 2 * failed > new.len();
+        let last = poll.failed.iter().rfind(|(name, _)| counts(name));
+        last.filter(|_| bad).map(|(_, reason)| *reason)
+    }
+
+    /// Repositories whose tags wait to be read in this poll or the next.
     pub fn pending(&self) -> usize {
-        self.due.len()
+        let waits = |key: &&Key| self.failing.get(*key).is_some_and(|(_, poll)| *poll > self.polls + 1);
+        self.due.keys().filter(|key| !waits(key)).count()
     }
 
     /// Repositories in the last list.
@@ -282,6 +343,14 @@ impl Rules {
             *self.counts.failures.entry((collector, reason.as_str())).or_default() += 1;
         }
     }
+}
+
+/// Whether an organization's tags are left alone: three in a row were forbidden, and none could be read.
+fn is_forbidden(readings: &[(bool, Option<Reason>)]) -> bool {
+    let forbidden = |three: &[(bool, Option<Reason>)]| {
+        three.iter().all(|(_, failure)| *failure == Some(Reason::Forbidden))
+    };
+    readings.windows(3).any(forbidden) && readings.iter().all(|(_, failure)| failure.is_some())
 }
 
 /// The key of a row.

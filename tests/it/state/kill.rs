@@ -162,7 +162,7 @@ async fn a_killed_process_leaves_the_old_snapshot_or_the_new_one() {
             within += u32::try_from(left.len()).unwrap();
             if let Ok(bytes) = fs::read(state.join("swr.snapshot")) {
                 let memory = decode(&bytes, &identity).expect("a whole snapshot");
-                let rows = memory.repositories.unwrap().rows;
+                let rows = memory.repositories.unwrap().listings.remove(0).rows;
                 let rounds: BTreeSet<_> = rows.iter().map(|row| row.repository.downloads).collect();
                 assert_eq!((rows.len(), rounds.len()), (REPOSITORIES as usize, 1));
                 let found = rounds.into_iter().next().unwrap();

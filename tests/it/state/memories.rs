@@ -1,13 +1,15 @@
 //! Memories to keep: a large one, and arbitrary ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use container_registry_exporter::inventory::{
     Center, Repository, SharedRepository, Tag, TagInfo, TagSet, Timestamp,
 };
 use container_registry_exporter::scheduler::Memory;
-use container_registry_exporter::scheduler::memory::{KnownRepositories, KnownRepository, KnownTags};
+use container_registry_exporter::scheduler::memory::{
+    KnownListing, KnownRepositories, KnownRepository, KnownTags,
+};
 use container_registry_exporter::telemetry::Collector;
 use proptest::collection::vec;
 use proptest::option;
@@ -47,17 +49,22 @@ pub fn sample(repositories: u32, tags: u32) -> Memory {
         let newest = (0..tags).map(|t| tag(n * tags + t)).collect();
         let set = TagSet { images: None, last_push: Some(moment(n)), newest };
         let (fingerprint, downloads) = (Some(u64::from(n) << 17), Some(n.into()));
-        let known = KnownTags { tags: Arc::new(set), read: moment(n), fingerprint, downloads };
-        KnownRepository { repository: Arc::new(repository), due: None, tags: Some(known) }
+        let (tags, read, unsettled) = (Arc::new(set), moment(n), false);
+        let known = KnownTags { tags, mismatch: 0, read, fingerprint, downloads, unsettled };
+        let repository = Arc::new(repository);
+        KnownRepository { repository, due: None, failures: 0, retry: 0, tags: Some(known) }
     };
     Memory {
         taken: moment(0),
         repositories: Some(KnownRepositories {
             read: moment(0),
-            listed: repositories.into(),
-            organizations: Some(vec!["organization-000".into()]),
             polls: 288,
-            rows: (0..repositories).map(row).collect(),
+            listings: vec![KnownListing {
+                name: "".into(),
+                read: moment(0),
+                listed: repositories.into(),
+                rows: (0..repositories).map(row).collect(),
+            }],
         }),
         shared: None,
         last_success: vec![(Collector::Repositories, moment(0)), (Collector::Tags, moment(1))],
@@ -83,24 +90,26 @@ pub fn any_memory() -> impl Strategy<Value = Memory> {
 }
 
 fn repositories() -> impl Strategy<Value = KnownRepositories> {
-    let organizations = option::of(vec(text(), 0..4).prop_map(|names| {
-        let names: BTreeSet<_> = names.into_iter().collect();
-        names.into_iter().collect()
-    }));
-    let row = (repository(), option::of(some_time()), option::of(tags()));
-    (some_time(), any::<u64>(), organizations, any::<u64>(), vec(row, 0..10)).prop_map(
-        |(read, listed, organizations, polls, rows)| {
-            let key = |r: &Repository| (r.organization.clone(), r.name.clone());
-            let rows: BTreeMap<_, _> = rows
-                .into_iter()
-                .map(|(repository, due, tags)| {
-                    let key = key(&repository);
-                    (key, KnownRepository { repository: Arc::new(repository), due, tags })
-                })
-                .collect();
-            KnownRepositories { read, listed, organizations, polls, rows: rows.into_values().collect() }
-        },
-    )
+    (some_time(), any::<u64>(), vec(listing(), 0..4)).prop_map(|(read, polls, listings)| {
+        let listings: BTreeMap<_, _> = listings.into_iter().map(|list| (list.name.clone(), list)).collect();
+        KnownRepositories { read, polls, listings: listings.into_values().collect() }
+    })
+}
+
+fn listing() -> impl Strategy<Value = KnownListing> {
+    let tries = (option::of(some_time()), any::<u32>(), any::<u64>());
+    let row = (repository(), tries, option::of(tags()));
+    (text(), some_time(), any::<u64>(), vec(row, 0..10)).prop_map(|(name, read, listed, rows)| {
+        let key = |r: &Repository| (r.organization.clone(), r.name.clone());
+        let rows: BTreeMap<_, _> = rows
+            .into_iter()
+            .map(|(repository, (due, failures, retry), tags)| {
+                let key = key(&repository);
+                (key, KnownRepository { repository: Arc::new(repository), due, failures, retry, tags })
+            })
+            .collect();
+        KnownListing { name, read, listed, rows: rows.into_values().collect() }
+    })
 }
 
 fn repository() -> impl Strategy<Value = Repository> {
@@ -139,11 +148,9 @@ fn tags() -> impl Strategy<Value = KnownTags> {
         let tags: BTreeMap<_, _> = tags.into_iter().map(|tag| (tag.name.clone(), tag)).collect();
         TagSet { images, last_push, newest: tags.into_values().collect() }
     });
-    (set, some_time(), number(), number()).prop_map(|(set, read, fingerprint, downloads)| KnownTags {
-        tags: Arc::new(set),
-        read,
-        fingerprint,
-        downloads,
+    let rest = (any::<i64>(), number(), number(), any::<bool>());
+    (set, some_time(), rest).prop_map(|(set, read, (mismatch, fingerprint, downloads, unsettled))| {
+        KnownTags { tags: Arc::new(set), mismatch, read, fingerprint, downloads, unsettled }
     })
 }
 
