@@ -73,7 +73,7 @@ async fn preview(config: &SourceConfig, provider: &dyn Provider) -> Result<Previ
         tags: Vec::new(),
     };
     let listing = &mut preview.listing;
-    let lists = preview.names.iter().map(|name| provider.repositories(&poll, name));
+    let lists: Vec<_> = preview.names.iter().map(|name| provider.repositories(&poll, name)).collect();
     let mut lists = stream::iter(lists).buffered(config.poll.max_concurrent_requests);
     while let Some(list) = lists.next().await {
         let list = list?;
