@@ -77,7 +77,7 @@ pub async fn serve(
     let load = || load_all(&load, &web);
     let (reload, mut reloads) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone(), config.state.as_deref());
+    let mut sources = RunningSources::new(metrics.clone());
     // Files may take their time, and the worker has others to serve.
     block_in_place(|| sources.apply(config))?;
     metrics.config_loaded(true, Timestamp::from(SystemTime::now()));
@@ -91,7 +91,6 @@ pub async fn serve(
     tasks.spawn(exposition::run(shown, pages));
     tasks.spawn(company);
     tasks.spawn(Arc::clone(&web).watch());
-    tasks.spawn(sources.keep_refusals());
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {

@@ -21,7 +21,7 @@ use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 pub use error::{ApiError, Cause, Refusal};
-pub use guard::{Guard, Guards, Poll, Refused};
+pub use guard::{Guard, Guards, Poll};
 use pace::Pace;
 pub use page::{Listing, Next, Page, PageSizes, Pages, walk};
 

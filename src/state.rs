@@ -8,18 +8,16 @@ pub mod decode;
 pub mod encode;
 mod file;
 pub mod identity;
-mod refusals;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::client::Refused;
 use crate::config::SourceConfig;
 use crate::inventory::{SourceName, Timestamp};
 use crate::scheduler::{Memory, Source};
@@ -79,26 +77,6 @@ impl Store {
             memories: source.memories(),
             failing: false,
             running: Running(Arc::new(AtomicBool::new(true))),
-        }
-    }
-
-    /// The credentials that an earlier process was refused.
-    pub fn refused(directory: Option<&Path>) -> Vec<Refused> {
-        directory.map(refusals::read).unwrap_or_default()
-    }
-
-    /// Writes down what is refused whenever it changes.
-    pub async fn keep_refusals(self, mut refused: watch::Receiver<Vec<Refused>>) {
-        while refused.changed().await.is_ok() {
-            let (store, refused) = (self.clone(), refused.borrow_and_update().clone());
-            let written = spawn_blocking(move || {
-                let Some(directory) = store.directory() else { return Ok(()) };
-                let _alone = lock(&store.0.writing);
-                refusals::write(&directory, &refused)
-            });
-            if let Err(error) = written.await.map_err(io::Error::other).flatten() {
-                tracing::warn!(error = chain(&error), "refused credentials are not written down");
-            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::pending;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -49,11 +48,10 @@ impl Drop for Running {
 }
 
 impl RunningSources {
-    /// None yet. What was refused before the start is looked up in the directory `state`.
-    pub fn new(metrics: SelfMetrics, state: Option<&Path>) -> Self {
+    /// None yet.
+    pub fn new(metrics: SelfMetrics) -> Self {
         let (shown, _) = watch::channel(Sources::new());
-        let (guards, store) = (Guards::restored(Store::refused(state)), Store::default());
-        Self { metrics, guards, store, running: BTreeMap::new(), shown }
+        Self { metrics, guards: Guards::default(), store: Store::default(), running: BTreeMap::new(), shown }
     }
 
     /// Makes the sources of `config` run. One that runs with the same settings goes on as if nothing had happened; a
@@ -99,11 +97,6 @@ impl RunningSources {
         }
         self.shown.send_replace(shown);
         Ok(())
-    }
-
-    /// Writes down which credentials are refused, for ever.
-    pub fn keep_refusals(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.store.clone().keep_refusals(self.guards.refused())
     }
 
     /// Loads the configuration anew and makes it run; what is wrong with it is logged, and the answer.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Cause;
@@ -20,38 +20,9 @@ const WAITS: [Duration; 3] = [Duration::from_mins(6), Duration::from_mins(12), D
 
 /// The guards of all credentials, one for each, shared by the sources that use it.
 #[derive(Clone, Default)]
-pub struct Guards(Arc<Registry>);
-
-#[derive(Default)]
-struct Registry {
-    guards: Mutex<HashMap<[u8; 32], Arc<Guard>>>,
-    /// The refusals in force.
-    refused: Arc<watch::Sender<Vec<Refused>>>,
-}
-
-/// A credential that was refused, as it may be written down: a new process must not try it too soon either.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Sixteen bits of the credential's hash: enough to notice another one, too little to guess from.
-    pub credential: u16,
-    /// Refusals since it was last found to be good, at least 1.
-    pub refusals: usize,
-    /// When it was last refused.
-    pub time: Timestamp,
-}
+pub struct Guards(Arc<Mutex<HashMap<[u8; 32], Arc<Guard>>>>);
 
 impl Guards {
-    /// Guards that know of refusals before the start, which count as if they had been seen.
-    pub fn restored(refused: Vec<Refused>) -> Self {
-        let (sender, _) = watch::channel(refused);
-        Self(Arc::new(Registry { guards: Mutex::default(), refused: Arc::new(sender) }))
-    }
-
-    /// The refusals in force, whenever they change.
-    pub fn refused(&self) -> watch::Receiver<Vec<Refused>> {
-        self.0.refused.subscribe()
-    }
-
     /// The guard of the credential that consists of `parts`. Another part makes another credential, so a changed
     /// secret is tried at once.
     pub fn of(&self, parts: &[&str]) -> Arc<Guard> {
@@ -61,21 +32,18 @@ impl Guards {
             hash.update(part);
         }
         let hash: [u8; 32] = hash.finalize().into();
-        let mut guards = self.0.guards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guards = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Credentials that rotate would gather here for ever.
         if guards.len() > 100 {
             guards.retain(|_, guard| Arc::strong_count(guard) > 1 || guard.check().is_err());
         }
-        let guard = guards.entry(hash).or_insert_with(|| {
-            Arc::new(Guard::new(u16::from_le_bytes([hash[0], hash[1]]), Arc::clone(&self.0.refused)))
-        });
-        Arc::clone(guard)
+        Arc::clone(guards.entry(hash).or_default())
     }
 
     /// Lets every credential be tried again whose last attempt is longer ago than the first wait: whoever reloads
     /// the configuration may have mended something at the cloud.
     pub fn reloaded(&self) {
-        for guard in self.0.guards.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for guard in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let mut state = guard.state.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(wait) = &mut state.wait {
                 wait.until = wait.until.min(wait.refused + WAITS[0]);
@@ -85,12 +53,11 @@ impl Guards {
 }
 
 /// Watches over one credential.
+#[derive(Default)]
 pub struct Guard {
-    credential: u16,
     /// Held by the one request that finds out whether the credential is still good.
     probe: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    refused: Arc<watch::Sender<Vec<Refused>>>,
 }
 
 #[derive(Default)]
@@ -108,21 +75,6 @@ struct Wait {
 }
 
 impl Guard {
-    fn new(credential: u16, refused: Arc<watch::Sender<Vec<Refused>>>) -> Self {
-        let known = refused.borrow().iter().find(|known| known.credential == credential).copied();
-        let state = known.map_or_else(State::default, |known| {
-            let now = Instant::now();
-            let age = Timestamp::from(SystemTime::now()).nanoseconds() - known.time.nanoseconds();
-            let age = Duration::from_nanos(u64::try_from(age).unwrap_or(0));
-            let left = wait_after(known.refusals).saturating_sub(age);
-            // How long ago it was matters only for a reload; the clock may not reach back so far.
-            let refused = now.checked_sub(age).unwrap_or(now);
-            let message = "before the restart".to_owned();
-            State { refusals: known.refusals, wait: Some(Wait { refused, until: now + left, message }) }
-        });
-        Self { credential, probe: tokio::sync::Mutex::default(), state: Mutex::new(state), refused }
-    }
-
     /// Waits until a request of this poll may be sent. The first comes back with a lock that it must keep until its
     /// answer is there: it is alone.
     ///
@@ -159,20 +111,11 @@ impl Guard {
         }
         state.refusals += 1;
         state.wait = Some(Wait { refused: now, until: now + wait_after(state.refusals), message });
-        let time = Timestamp::from(SystemTime::now());
-        let refused = Refused { credential: self.credential, refusals: state.refusals, time };
-        self.refused.send_modify(|all| {
-            all.retain(|known| known.credential != self.credential);
-            all.push(refused);
-        });
     }
 
     /// Notes that the API accepted the credential.
     fn accept(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::take(&mut *state).refusals > 0 {
-            self.refused.send_modify(|all| all.retain(|known| known.credential != self.credential));
-        }
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 }
 
@@ -278,24 +221,6 @@ mod tests {
         assert!(guard.check().is_err());
         tokio::time::advance(WAITS[0] / 2).await;
         assert!(guard.check().is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_process_waits_as_long_as_the_old_one_would_have() {
-        let old = Guards::default();
-        old.of(&["key", "secret"]).refuse(String::new());
-        let written = old.refused().borrow().clone();
-        let new = Guards::restored(written);
-        assert!(new.of(&["key", "secret"]).check().is_err());
-        assert!(new.of(&["key", "changed"]).check().is_ok());
-        tokio::time::advance(WAITS[0]).await;
-        let guard = new.of(&["key", "secret"]);
-        assert!(guard.check().is_ok());
-        guard.refuse(String::new());
-        tokio::time::advance(WAITS[0]).await;
-        assert!(guard.check().is_err(), "the second wait is longer");
-        Poll::new(None).prove(&guard, true);
-        assert!(new.refused().borrow().is_empty());
     }
 
     #[test]

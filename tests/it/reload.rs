@@ -78,7 +78,7 @@ fn series(metrics: &SelfMetrics, name: &str, source: &str) -> usize {
 async fn a_source_that_stays_keeps_its_data_and_schedule_while_others_come_and_go() {
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone(), None);
+    let mut sources = RunningSources::new(metrics.clone());
     sources.apply(parse(&(swr(&simulator, "stays", "") + &ncr(&simulator, "goes"))).unwrap()).unwrap();
     listed(&sources, "stays").await;
     let before = sources.shown.borrow().values().last().unwrap().states.clone();
@@ -98,7 +98,7 @@ async fn a_source_that_stays_keeps_its_data_and_schedule_while_others_come_and_g
 #[tokio::test]
 async fn a_changed_source_starts_anew() {
     let simulator = simulator().await;
-    let mut sources = RunningSources::new(SelfMetrics::new(), None);
+    let mut sources = RunningSources::new(SelfMetrics::new());
     sources.apply(parse(&swr(&simulator, "changes", "")).unwrap()).unwrap();
     listed(&sources, "changes").await;
     simulator.edit(|world| world.swr.add(Repository::new("group", "hidden")));
@@ -112,7 +112,7 @@ async fn a_changed_source_starts_anew() {
 async fn a_bad_configuration_changes_nothing_and_is_told_with_every_problem() {
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone(), None);
+    let mut sources = RunningSources::new(metrics.clone());
     sources.apply(parse(&swr(&simulator, "stays", "")).unwrap()).unwrap();
     let text = swr(&simulator, "stays", "unknown = 1\nwrong = 2") + "[sources.Capital]";
     let problems = sources.reload(|| parse(&text)).unwrap_err();
@@ -130,7 +130,7 @@ async fn a_bad_configuration_changes_nothing_and_is_told_with_every_problem() {
 async fn a_source_that_cannot_be_set_up_changes_nothing() {
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone(), None);
+    let mut sources = RunningSources::new(metrics.clone());
     sources.apply(parse(&swr(&simulator, "stays", "")).unwrap()).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");

@@ -62,7 +62,7 @@ impl Fixture {
     /// A process of its own, as far as the state is concerned.
     fn start(&mut self, more: &str) -> RunningSources {
         self.metrics = SelfMetrics::new();
-        let mut sources = RunningSources::new(self.metrics.clone(), None);
+        let mut sources = RunningSources::new(self.metrics.clone());
         let text = config_text(&self.simulator, &self.state(), more);
         sources.apply(Config::parse(&text, Path::new(""), &BTreeMap::new()).unwrap()).unwrap();
         sources
@@ -213,47 +213,4 @@ async fn a_reload_that_changes_only_the_schedule_keeps_the_data() {
     let text = config_text(&fixture.simulator, &fixture.state(), "poll = { interval = \"30m\" }");
     sources.apply(Config::parse(&text, Path::new(""), &BTreeMap::new()).unwrap()).unwrap();
     assert_eq!(shown(&sources), Some(1));
-}
-
-/// Waits until the source's first list of this process has ended, and says what came of it.
-async fn first_failure(sources: &RunningSources) -> String {
-    let mut states = sources.shown.borrow().values().next().unwrap().states.clone();
-    let failure = |state: &std::sync::Arc<container_registry_exporter::scheduler::SourceState>| {
-        state.status.collectors[0].failure.as_ref().map(|failure| failure.message.clone())
-    };
-    let state = states.wait_for(|state| failure(state).is_some()).await.unwrap();
-    failure(&state).unwrap()
-}
-
-#[tokio::test]
-async fn a_refused_key_is_not_tried_again_by_the_next_process() {
-    let fixture = Fixture::new().await;
-    fixture.simulator.edit(|world| world.swr.access_keys.clear());
-    let text = config_text(&fixture.simulator, &fixture.state(), "");
-    let config = || Config::parse(&text, Path::new(""), &BTreeMap::new()).unwrap();
-    let start = || {
-        let mut sources = RunningSources::new(SelfMetrics::new(), Some(&fixture.state()));
-        let keeping = tokio::spawn(sources.keep_refusals());
-        sources.apply(config()).unwrap();
-        (sources, keeping)
-    };
-    let (sources, keeping) = start();
-    first_failure(&sources).await;
-    let refusals = fixture.state().join("refusals");
-    for _ in 0..1000 {
-        if refusals.exists() {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-    }
-    keeping.abort();
-    drop(sources);
-    let requests = fixture.simulator.all_requests();
-    assert_eq!(requests, 1);
-
-    let (sources, keeping) = start();
-    let failure = first_failure(&sources).await;
-    assert!(failure.contains("refused (before the restart); next attempt at"), "{failure}");
-    assert_eq!(fixture.simulator.all_requests(), requests);
-    keeping.abort();
 }
