@@ -3,6 +3,7 @@
 pub mod encode;
 pub mod fresh;
 pub mod ncr;
+pub mod operation;
 pub mod refusal;
 pub mod swr;
 pub mod temporary;

@@ -15,7 +15,7 @@ use crate::client::Guards;
 use crate::config::{Cloud, Config, ConfigError, SourceConfig};
 use crate::exposition::{self, Sources};
 use crate::inventory::{SourceInfo, SourceName, Timestamp};
-use crate::provider::{Provider, ncr::Ncr, swr::Swr};
+use crate::provider::{Provider, ncr::Ncr, operation::operations, swr::Swr};
 use crate::scheduler::{Source, SourceState, collectors};
 use crate::state::{Keeper, Store};
 use crate::telemetry::logging::chain;
@@ -160,7 +160,9 @@ pub fn provider(
 }
 
 fn source_metrics(config: &SourceConfig, metrics: &SelfMetrics) -> SourceMetrics {
-    metrics.source(&config.name, &collectors(config), config.poll.interval)
+    let metrics = metrics.source(&config.name, &collectors(config), config.poll.interval);
+    metrics.operations(&operations(config));
+    metrics
 }
 
 /// What does not change about a source while it runs.

@@ -27,6 +27,13 @@ impl SourceMetrics {
         self.families.api_request_duration.with_label_values(&[self.name(), operation]).observe(seconds);
     }
 
+    /// Has the retries of these operations counted from 0.
+    pub fn operations(&self, operations: &[&str]) {
+        for operation in operations {
+            self.families.api_retries.with_label_values(&[self.name(), operation]);
+        }
+    }
+
     /// Counts a request that is sent again.
     pub fn retry(&self, operation: &str) {
         self.families.api_retries.with_label_values(&[self.name(), operation]).inc();
