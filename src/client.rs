@@ -10,8 +10,11 @@ pub mod page;
 pub mod retry;
 
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt as _;
 use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
@@ -20,8 +23,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
-pub use error::{ApiError, Cause, Refusal};
+pub use error::{ApiError, Cause, Refusal, Verdict};
 pub use guard::{Guard, Guards, Poll};
+use guard::{Ticket, Turn};
 use pace::Pace;
 pub use page::{Listing, Next, Page, PageSizes, Pages, walk};
 
@@ -55,11 +59,11 @@ pub struct Call<'a> {
 pub struct Signed {
     /// The request with its signature.
     pub request: reqwest::Request,
-    /// Watches over the credential that signed it.
-    pub guard: std::sync::Arc<Guard>,
+    /// Watches over the credential that signed it, unless a refusal would say nothing about one.
+    pub guard: Option<Arc<Guard>>,
     /// A secret in the request's body, which must not come back in an error.
     pub body_secret: Option<SecretString>,
-    /// Whether a 401 speaks against the credential. It does not where the provider can renew a token first.
+    /// Whether a 401 makes the guard wait. It does not where the provider can renew a token first.
     pub guarded: bool,
 }
 
@@ -123,8 +127,7 @@ impl ApiClient {
                 "request failed, trying again"
             );
             self.metrics.retry(call.operation);
-            self.metrics.waited(delay);
-            sleep(delay).await;
+            self.waiting(sleep(delay)).await;
         };
         Err(ApiError::new(call, attempts, started.elapsed(), cause))
     }
@@ -137,20 +140,21 @@ impl ApiClient {
         sign: &impl Fn() -> Result<Signed, Cause>,
         attempts: &mut u32,
     ) -> Result<Answer, Cause> {
-        let guard = sign()?.guard;
+        if let Some(guard) = sign()?.guard {
+            guard.check(call.url)?;
+        }
         let turn = async {
-            let probe = guard.admit(poll).await?;
             let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-            self.metrics.waited(self.pace.wait().await);
-            Ok::<_, Cause>((probe, permit))
+            self.waiting(self.pace.wait()).await;
+            // Last, since other sources wait for what follows.
+            let (signed, ticket) = admitted(poll, call, sign).await?;
+            Ok::<_, Cause>((permit, signed, ticket))
         };
-        let (probe, _permit) = poll
-            .within(turn)
-            .await
-            .unwrap_or_else(|| Err(Cause::Timeout("the poll's time, before its turn came".to_owned())))?;
-        // The credential may have been refused, or may have changed, while this request waited for its turn.
-        let signed = sign()?;
-        signed.guard.check()?;
+        let (_permit, signed, _ticket) = match poll.within(turn).await {
+            Some(turn) => turn?,
+            None if self.pace.is_throttled() => return Err(Cause::Throttled),
+            None => return Err(Cause::Timeout("the poll's time, before its turn came".to_owned())),
+        };
         *attempts += 1;
         let sent = Instant::now();
         let request_end = sent + self.request_timeout;
@@ -161,8 +165,31 @@ impl ApiClient {
             (None, Err(Cause::Timeout(format!("{whose} ({:.1?})", end - sent))))
         });
         self.metrics.request(call.operation, status, sent.elapsed());
-        self.judge(poll, &signed.guard, signed.guarded, probe.is_some(), status, &outcome)?;
+        if let Err(Cause::Refused { refusal, retry_after }) = &outcome
+            && refusal.reason == Reason::Throttled
+        {
+            self.metrics.throttled();
+            self.pace.throttled(*retry_after);
+        }
+        if let Some(guard) = &signed.guard {
+            judge(guard, call, signed.guarded, sent, status, &outcome)?;
+        }
         outcome
+    }
+
+    /// `wait`, which counts as time that a request waited, however it ends.
+    async fn waiting(&self, wait: impl Future<Output = ()>) {
+        struct Waiting<'a>(&'a SourceMetrics, Instant);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.waited(self.1.elapsed());
+            }
+        }
+        let mut wait = pin!(wait);
+        if (&mut wait).now_or_never().is_none() {
+            let _counted = Waiting(&self.metrics, Instant::now());
+            wait.await;
+        }
     }
 
     /// Sends a request and reads its answer; the status too, where one came.
@@ -202,39 +229,59 @@ impl ApiClient {
         };
         (Some(status), outcome)
     }
+}
 
-    /// Draws from an answer what it says about the credential and the pace; `alone` says that the request was the
-    /// poll's first.
-    ///
-    /// Errors: the credential is refused, and when it may be tried again.
-    fn judge(
-        &self,
-        poll: &Poll,
-        guard: &std::sync::Arc<Guard>,
-        guarded: bool,
-        alone: bool,
-        status: Option<u16>,
-        outcome: &Result<Answer, Cause>,
-    ) -> Result<(), Cause> {
-        match outcome {
-            Err(Cause::Refused { refusal, .. }) if refusal.reason == Reason::Unauthorized => {
-                if guarded {
-                    guard.refuse(refusal.to_string());
-                    guard.check()?;
-                }
-                return Ok(());
-            }
-            Err(Cause::Refused { refusal, retry_after }) if refusal.reason == Reason::Throttled => {
-                self.metrics.throttled();
-                self.pace.throttled(*retry_after);
-            }
-            _ => {}
+/// Waits until a request may be sent as far as its credential goes, and signs it. Its first of a poll comes with a
+/// ticket.
+///
+/// Errors: the credential was refused and its time has not come, or there is none.
+async fn admitted(
+    poll: &Poll,
+    call: Call<'_>,
+    sign: &impl Fn() -> Result<Signed, Cause>,
+) -> Result<(Signed, Option<Ticket>), Cause> {
+    loop {
+        // Anew after every wait: the credential may have changed, and a signature has its time.
+        let signed = sign()?;
+        let Some(guard) = &signed.guard else { return Ok((signed, None)) };
+        match guard.admit(poll, call.url)? {
+            Turn::Now(ticket) => return Ok((signed, ticket)),
+            Turn::Later(changed) => changed.await,
         }
-        if status.is_some() {
-            poll.prove(guard, alone);
-        }
-        Ok(())
     }
+}
+
+/// Tells the guard what the outcome of a request that was sent at `sent` says about the credential.
+///
+/// Errors: the credential is refused, and when it may be tried again.
+fn judge(
+    guard: &Guard,
+    call: Call<'_>,
+    guarded: bool,
+    sent: Instant,
+    status: Option<u16>,
+    outcome: &Result<Answer, Cause>,
+) -> Result<(), Cause> {
+    match outcome {
+        Err(Cause::Refused { refusal, .. }) => match refusal.credential {
+            Verdict::Unknown => {}
+            Verdict::Accepted => guard.accept(call.url, sent),
+            Verdict::RefusedHere | Verdict::Refused => {
+                let message = refusal.to_string();
+                if refusal.credential == Verdict::Refused {
+                    guard.count(&message);
+                }
+                if guarded {
+                    guard.hold(call.url, message);
+                    guard.check(call.url)?;
+                }
+            }
+        },
+        // A good answer that cannot be read is one for all that.
+        _ if status.is_some() => guard.accept(call.url, sent),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// A header that no library's log shows.

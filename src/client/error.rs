@@ -3,13 +3,14 @@
 use std::cmp::Reverse;
 use std::error::Error;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
 use super::{Call, connection};
 use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
+use crate::telemetry::logging::chain;
 
 /// A call that failed for good: what was tried on what, how often and how long, and what came back.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,19 @@ impl ApiError {
             if refusal.reason == Reason::NotFound && refusal.code.is_some())
     }
 
+    /// The error of the same call that was not made again, since it is not to be for so long.
+    #[must_use]
+    pub fn remembered(&self, left: Duration) -> Self {
+        let later = Timestamp::from(SystemTime::now() + left);
+        let (message, next_attempt) = match &self.cause {
+            Cause::Waiting { message, next_attempt, .. } => (message.clone(), later.max(*next_attempt)),
+            cause => (chain(cause), later),
+        };
+        let cause = Cause::Waiting { reason: self.reason(), message, next_attempt };
+        let (elapsed, url) = (Duration::ZERO, self.url.clone());
+        Self { operation: self.operation, method: self.method, url, attempts: 0, elapsed, cause }
+    }
+
     /// When a refused credential may be tried again.
     pub fn next_attempt(&self) -> Option<Timestamp> {
         match self.cause {
@@ -84,9 +98,16 @@ pub enum Cause {
         /// The time that it asks to wait.
         retry_after: Option<Duration>,
     },
+    /// The poll ended while its source waited because the API had said that there were too many requests.
+    #[error(
+        "the API said that there were too many requests, and the poll ended before the wait that this caused"
+    )]
+    Throttled,
     /// The credential was refused, or could not be had, a while ago, and is not tried again yet.
     #[error("{message}; next attempt at {next_attempt}")]
     Waiting {
+        /// The word of the closed set for what happened then.
+        reason: Reason,
         /// What happened then.
         message: String,
         /// When the next request may be sent.
@@ -104,9 +125,17 @@ pub enum Cause {
     /// The answer broke the rules of HTTP or of the API.
     #[error("{0}")]
     Protocol(String),
-    /// The credential cannot be had: a file that cannot be read, a service that hands out none.
+    /// The credential cannot be had: a file that cannot be read.
     #[error("no credential")]
     Credential(#[source] std::io::Error),
+    /// A service hands out no credential, or cannot be reached.
+    #[error("no credential: {message}")]
+    NoKey {
+        /// The word of the closed set.
+        reason: Reason,
+        /// What it said, and what to do about it.
+        message: String,
+    },
 }
 
 impl Cause {
@@ -117,7 +146,9 @@ impl Cause {
             Self::Tls(_) => Reason::Tls,
             Self::Timeout(_) => Reason::Timeout,
             Self::Refused { refusal, .. } => refusal.reason,
-            Self::Waiting { .. } | Self::Credential(_) => Reason::Unauthorized,
+            Self::Throttled => Reason::Throttled,
+            Self::Waiting { reason, .. } | Self::NoKey { reason, .. } => *reason,
+            Self::Credential(_) => Reason::Unauthorized,
             Self::Decode(_) => Reason::Decode,
             Self::TooLarge(_) => Reason::TooLarge,
             Self::Incomplete(_) => Reason::Incomplete,
@@ -141,6 +172,21 @@ pub struct Refusal {
     pub cure: Option<&'static str>,
     /// Whether the same request may succeed a little later.
     pub retry: bool,
+    /// What it says about the credential.
+    pub credential: Verdict,
+}
+
+/// What an answer says about the credential of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it may come from something in front of the API that never looked at it.
+    Unknown,
+    /// It is good: the answer comes from behind the authentication.
+    Accepted,
+    /// It is no good at this host, such as a token for another region, and may be good at another.
+    RefusedHere,
+    /// It is no good.
+    Refused,
 }
 
 /// The longest text of an API that is kept, in characters: enough for every documented message.
@@ -217,7 +263,16 @@ mod tests {
 
     fn refusal(message: &str) -> Refusal {
         let message = Some(message.to_owned());
-        Refusal { status: 401, reason: Reason::Unauthorized, code: None, message, cure: None, retry: false }
+        let credential = Verdict::Refused;
+        Refusal {
+            status: 401,
+            reason: Reason::Unauthorized,
+            code: None,
+            message,
+            cure: None,
+            retry: false,
+            credential,
+        }
     }
 
     #[test]

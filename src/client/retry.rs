@@ -15,8 +15,9 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 /// No delay is longer, unless the API asks for it.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// The longest time that an API can ask for: clocks must not overflow when it is added to them.
-const LONGEST_ASKED: Duration = Duration::from_hours(24 * 365);
+/// However long an API asks to wait, the next attempt comes after this time: what asks for more is down, and may be
+/// up again sooner than it thinks.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// The delays before the retries of one request.
 pub fn delays() -> ExponentialBackoff {
@@ -39,7 +40,7 @@ pub fn delay(cause: &Cause, delays: &mut ExponentialBackoff) -> Option<Duration>
     delays.next().map(|delay| asked.map_or(delay, |asked| asked.max(delay)))
 }
 
-/// The time that `Retry-After` asks for, in either of its forms, counted from `now`; a year at most.
+/// The time that `Retry-After` asks for, in either of its forms, counted from `now`; five minutes at most.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let asked = match value.parse() {
@@ -66,13 +67,21 @@ pub fn http_date(text: &str) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::error::Refusal;
+    use super::super::error::{Refusal, Verdict};
     use super::*;
     use crate::telemetry::Reason;
 
     fn refused(retry: bool, retry_after: Option<Duration>) -> Cause {
-        let refusal =
-            Refusal { status: 429, reason: Reason::Throttled, code: None, message: None, cure: None, retry };
+        let credential = Verdict::Unknown;
+        let refusal = Refusal {
+            status: 429,
+            reason: Reason::Throttled,
+            code: None,
+            message: None,
+            cure: None,
+            retry,
+            credential,
+        };
         Cause::Refused { refusal, retry_after }
     }
 
@@ -119,12 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn no_clock_overflows_when_it_is_moved_by_what_the_api_asks_for() {
-        for value in ["18446744073709551615", "Wed, 30 Dec 9998 23:59:59 GMT"] {
+    fn waits_no_longer_than_five_minutes_whatever_the_api_asks_for() {
+        for value in ["301", "3600", "18446744073709551615", "Wed, 30 Dec 9998 23:59:59 GMT"] {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
             let asked = retry_after(&headers, SystemTime::UNIX_EPOCH).unwrap();
-            assert_eq!(asked, LONGEST_ASKED, "{value}");
-            assert!(std::time::Instant::now().checked_add(asked).is_some(), "{value}");
+            assert_eq!(asked, Duration::from_mins(5), "{value}");
+            let delay = delay(&refused(true, Some(asked)), &mut delays());
+            assert_eq!(delay, Some(Duration::from_mins(5)), "{value}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::ApiError;
+use crate::client::{ApiError, Poll};
 use crate::inventory::Timestamp;
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
@@ -15,7 +15,9 @@ use crate::telemetry::self_metrics::SourceMetrics;
 const LONGEST_REST: Duration = Duration::from_hours(1);
 /// What says of no end is renewed after this time.
 const LIFE_WITHOUT_END: Duration = Duration::from_hours(1);
-/// After a failure nobody asks for so long; after each further one for twice as long, up to the longest.
+/// After a failure nobody asks for so long; after each further one for twice as long, up to the longest. One without an
+/// old one to go on with is remembered no longer than its poll: ten thousand repositories need not ask a service that
+/// is down one after the other, but the next poll may find it well.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -38,6 +40,8 @@ struct State<T> {
     current: Option<Current<T>>,
     /// Renewals failed.
     pause: Option<Pause>,
+    /// How the last one did, while there is no old one that is good.
+    failure: Option<(Instant, ApiError)>,
 }
 
 struct Current<T> {
@@ -70,16 +74,17 @@ impl Pause {
 impl<T> Fresh<T> {
     /// Nothing yet; the end of what is in force goes to `metrics`.
     pub fn new(metrics: SourceMetrics) -> Self {
-        let state = Mutex::new(State { current: None, pause: None });
+        let state = Mutex::new(State { current: None, pause: None, failure: None });
         Self { metrics, renewal: tokio::sync::Mutex::default(), state }
     }
 
     /// The one in force at `now`. If there is none, or it ends soon, or it is the one that was `refused`, `renew` gets
     /// another. While one renews it, and for a while after it failed, the old one is used as long as it is good.
     ///
-    /// Errors: `renew` failed, and there is none that is still good.
+    /// Errors: `renew` failed, now or a while ago in this poll, and there is none that is still good.
     pub async fn get(
         &self,
+        poll: &Poll,
         now: Timestamp,
         refused: Option<&Arc<T>>,
         renew: impl Future<Output = Result<Leased<T>, ApiError>>,
@@ -103,8 +108,18 @@ impl<T> Fresh<T> {
             },
         };
         // Somebody else may have renewed it, or failed to, meanwhile.
-        if let Some(value) = self.lock().fresh(now) {
-            return Ok(value);
+        {
+            let state = self.lock();
+            if let Some(value) = state.fresh(now) {
+                return Ok(value);
+            }
+            if state.good(now).is_none()
+                && let Some((time, error)) = &state.failure
+                && let Some(left) = state.pause.and_then(Pause::left)
+                && *time > poll.started()
+            {
+                return Err(error.remembered(left));
+            }
         }
         let outcome = renew.await;
         self.learn(now, outcome)
@@ -116,6 +131,7 @@ impl<T> Fresh<T> {
         match outcome {
             Ok(Leased { value, expires }) => {
                 self.metrics.credentials_expiry(expires);
+                state.failure = None;
                 if state.pause.take().is_some() {
                     tracing::info!(source, "credential renewed again");
                 }
@@ -124,13 +140,16 @@ impl<T> Fresh<T> {
                 Ok(value)
             }
             Err(error) => {
-                let Some(good) = state.good(now) else { return Err(error) };
-                if state.pause.is_none() {
+                let good = state.good(now);
+                if good.is_some() && state.pause.is_none() {
                     let error = chain(&error);
                     tracing::warn!(source, error, "credential not renewed, the old one is still good");
                 }
                 state.pause = Some(Pause::after(state.pause));
-                Ok(good)
+                good.ok_or_else(|| {
+                    state.failure = Some((Instant::now(), error.remembered(Duration::ZERO)));
+                    error
+                })
             }
         }
     }
@@ -207,7 +226,7 @@ mod tests {
             asked.set(true);
             outcome
         };
-        let value = fresh.get(at(now), None, renew).await;
+        let value = fresh.get(&Poll::new(None), at(now), None, renew).await;
         (value.map(|value| *value).map_err(|error| chain(&error)), asked.get())
     }
 
@@ -245,18 +264,45 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_remembered_for_its_pause_and_its_poll() {
+        let fresh = fresh();
+        let asked = Cell::new(0);
+        let renew = || async {
+            asked.set(asked.get() + 1);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            failed()
+        };
+        let poll = Poll::new(None);
+        let crowd = (0..10_000).map(|_| fresh.get(&poll, at(0), None, renew()));
+        let answers = futures_util::future::join_all(crowd).await;
+        let errors: Vec<String> = answers.into_iter().map(|answer| chain(&answer.unwrap_err())).collect();
+        assert_eq!(asked.get(), 1);
+        assert!(errors.iter().all(|error| error.contains("no credential: it is out")));
+        assert!(errors[1].contains("; next attempt at "), "{}", errors[1]);
+        for (pause, expected) in [(9, 1), (1, 2), (19, 2), (1, 3)] {
+            tokio::time::advance(Duration::from_secs(pause)).await;
+            assert!(fresh.get(&poll, at(0), None, renew()).await.is_err());
+            assert_eq!(asked.get(), expected);
+        }
+        assert!(fresh.get(&Poll::new(None), at(0), None, renew()).await.is_err());
+        assert_eq!(asked.get(), 4, "the next poll");
+        assert_eq!(get(&fresh, 0, Ok(until(1, 1000))).await, (Ok(1), true));
+    }
+
     #[tokio::test]
     async fn a_refused_one_is_replaced_once_and_only_if_it_is_still_in_force() {
         let fresh = fresh();
-        let first = fresh.get(at(0), None, async { Ok(until(1, 1000)) }).await.unwrap();
-        let second = fresh.get(at(1), Some(&first), async { Ok(until(2, 1000)) }).await.unwrap();
-        let again = fresh.get(at(1), Some(&first), async { Ok(until(3, 1000)) }).await.unwrap();
+        let poll = Poll::new(None);
+        let first = fresh.get(&poll, at(0), None, async { Ok(until(1, 1000)) }).await.unwrap();
+        let second = fresh.get(&poll, at(1), Some(&first), async { Ok(until(2, 1000)) }).await.unwrap();
+        let again = fresh.get(&poll, at(1), Some(&first), async { Ok(until(3, 1000)) }).await.unwrap();
         assert_eq!((*second, *again), (2, 2));
     }
 
     #[tokio::test]
     async fn one_renews_for_many_that_have_none_and_those_with_a_good_one_do_not_wait() {
-        let fresh = fresh();
+        let (fresh, poll) = (fresh(), Poll::new(None));
         let renewals = Cell::new(0);
         let (go, gate) = tokio::sync::oneshot::channel::<()>();
         let slow = async {
@@ -268,15 +314,15 @@ mod tests {
             renewals.set(renewals.get() + 1);
             Ok(until(2, 1000))
         };
-        let others: Vec<_> = (0..32).map(|_| fresh.get(at(0), None, quick())).collect();
+        let others: Vec<_> = (0..32).map(|_| fresh.get(&poll, at(0), None, quick())).collect();
         let open = async { go.send(()).unwrap() };
         let (first, others, ()) =
-            tokio::join!(fresh.get(at(0), None, slow), futures_util::future::join_all(others), open);
+            tokio::join!(fresh.get(&poll, at(0), None, slow), futures_util::future::join_all(others), open);
         assert_eq!((*first.unwrap(), renewals.get()), (1, 1));
         assert!(others.into_iter().all(|other| *other.unwrap() == 1));
 
-        let never = fresh.get(at(800), None, std::future::pending());
-        let good = fresh.get(at(800), None, quick());
+        let never = fresh.get(&poll, at(800), None, std::future::pending());
+        let good = fresh.get(&poll, at(800), None, quick());
         tokio::select! {
             biased;
             _ = never => unreachable!("it never ends"),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::client::Refusal;
+use crate::client::{Refusal, Verdict};
 use crate::telemetry::Reason;
 
 /// Where a vendor's error bodies keep what they say.
@@ -18,20 +18,21 @@ pub struct ErrorFields {
 
 /// What HTTP alone says about `status`, with the code and message of `body` added: any bytes will do.
 ///
-/// The codes of a vendor may mean something else than the status; that is for the caller to set right. The texts are
-/// the API's own: [`Refusal::clean`] makes them fit to be shown.
+/// The codes of a vendor may mean something else than the status; that is for the caller to set right, and to tell
+/// what comes from behind the authentication. The texts are the API's own: [`Refusal::clean`] makes them fit to be shown.
 pub fn from_answer(status: u16, body: &[u8], fields: ErrorFields) -> Refusal {
     let (reason, retry) = match status {
         401 => (Reason::Unauthorized, false),
         403 => (Reason::Forbidden, false),
         404 => (Reason::NotFound, false),
-        408 => (Reason::Timeout, true),
+        408 => (Reason::Timeout, false),
         429 => (Reason::Throttled, true),
         500 | 502 | 503 | 504 => (Reason::Server, true),
         501 | 505.. => (Reason::Server, false),
         _ => (Reason::Protocol, false),
     };
-    let mut refusal = Refusal { status, reason, code: None, message: None, cure: None, retry };
+    let credential = if status == 401 { Verdict::Refused } else { Verdict::Unknown };
+    let mut refusal = Refusal { status, reason, code: None, message: None, cure: None, retry, credential };
     if let Ok(body) = serde_json::from_slice(body) {
         read(&body, fields, &mut refusal);
     }
@@ -68,7 +69,7 @@ mod tests {
     #[test]
     fn retries_what_may_pass_and_nothing_else() {
         let retried: Vec<u16> = (300..600).filter(|&s| from_answer(s, b"", FIELDS).retry).collect();
-        assert_eq!(retried, [408, 429, 500, 502, 503, 504]);
+        assert_eq!(retried, [429, 500, 502, 503, 504]);
     }
 
     #[test]

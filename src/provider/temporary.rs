@@ -3,7 +3,6 @@
 pub mod answer;
 pub mod metadata;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -83,8 +82,8 @@ impl TemporaryKeys {
         };
         let other = self.get(poll, call, Some(&key), fetch()).await?;
         if other.parts() == key.parts() {
-            guard.refuse(refusal);
-            return outcome.map_err(|error| match guard.check() {
+            guard.hold(call.url, refusal);
+            return outcome.map_err(|error| match guard.check(call.url) {
                 Err(cause) => ApiError { cause, ..error },
                 Ok(()) => error,
             });
@@ -104,7 +103,7 @@ impl TemporaryKeys {
         fetch: impl Future<Output = Result<Leased<AccessKey>, ApiError>>,
     ) -> Result<Arc<AccessKey>, ApiError> {
         let (started, now) = (Instant::now(), Timestamp::from(SystemTime::now()));
-        let key = poll.within(self.fresh.get(now, refused, fetch)).await;
+        let key = poll.within(self.fresh.get(poll, now, refused, fetch)).await;
         key.unwrap_or_else(|| {
             let cause = Cause::Timeout("the poll's time, before there was a key".to_owned());
             Err(ApiError::new(call, 0, started.elapsed(), cause))
@@ -150,12 +149,23 @@ fn refusal_of(outcome: &Result<Answer, ApiError>) -> Option<String> {
 /// The error of a service that gave no key, with what to do about it.
 pub fn no_key(error: ApiError, cure: &str) -> ApiError {
     let cause = match error.cause {
-        Cause::Waiting { message, next_attempt } => {
-            Cause::Waiting { message: format!("{message}; {cure}"), next_attempt }
+        Cause::Waiting { reason, message, next_attempt } => {
+            Cause::Waiting { reason, message: format!("{message}; {cure}"), next_attempt }
         }
         // What is wrong with a file says what to do.
         local @ Cause::Credential(_) => local,
-        cause => Cause::Credential(io::Error::other(format!("{}; {cure}", chain(&cause)))),
+        cause => {
+            // What keeps us from asking is no verdict on what we are.
+            let reason = match cause.reason() {
+                own @ (Reason::Connect
+                | Reason::Tls
+                | Reason::Timeout
+                | Reason::Throttled
+                | Reason::Server) => own,
+                _ => Reason::Unauthorized,
+            };
+            Cause::NoKey { reason, message: format!("{}; {cure}", chain(&cause)) }
+        }
     };
     ApiError { cause, ..error }
 }

@@ -3,6 +3,7 @@
 
 mod everywhere;
 mod failures;
+mod neighbours;
 mod secrecy;
 mod services;
 

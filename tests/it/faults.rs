@@ -244,7 +244,7 @@ async fn waits_as_long_as_the_api_asks_and_counts_it() {
 
 #[tokio::test]
 async fn does_not_repeat_what_a_repetition_cannot_mend() {
-    for (status, requests) in [(400, 3), (403, 1), (404, 1), (409, 1)] {
+    for (status, requests) in [(400, 3), (403, 1), (404, 1), (408, 1), (409, 1)] {
         let simulator = simulator(world()).await;
         simulator.fault(Call::ListRepositories, Fault::status(status));
         let mut exporter = Exporter::new(&swr(&simulator, "shared = []\ntags = { enabled = false }"));

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal};
+use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal, Verdict};
 use container_registry_exporter::config::Config;
 use container_registry_exporter::inventory::{
     Center, Repository, SharedRepository, SourceInfo, Tag, Timestamp,
@@ -86,7 +86,9 @@ fn outcome(reason: Option<Reason>, attempts: u32) -> Result<(), ApiError> {
     let Some(reason) = reason else { return Ok(()) };
     let url = "https://registry.example/list".parse().unwrap();
     let call = Call { operation: "list", method: "GET", url: &url, body_limit: 0 };
-    let refusal = Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false };
+    let credential = Verdict::Unknown;
+    let refusal =
+        Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false, credential };
     Err(ApiError::new(call, attempts, Duration::ZERO, Cause::Refused { refusal, retry_after: None }))
 }
 

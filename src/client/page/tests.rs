@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::client::{Call, Refusal};
+use crate::client::{Call, Refusal, Verdict};
 
 const SIZES: [Option<u32>; 3] = [Some(4), Some(2), Some(1)];
 
@@ -21,7 +21,8 @@ fn error(cause: Cause) -> ApiError {
 
 fn refused(status: u16) -> ApiError {
     let reason = if status == 404 { Reason::NotFound } else { Reason::Protocol };
-    let refusal = Refusal { status, reason, code: None, message: None, cure: None, retry: false };
+    let credential = Verdict::Unknown;
+    let refusal = Refusal { status, reason, code: None, message: None, cure: None, retry: false, credential };
     error(Cause::Refused { refusal, retry_after: None })
 }
 

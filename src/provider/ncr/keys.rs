@@ -48,7 +48,7 @@ impl Keys {
         guards: &Guards,
         metrics: &SourceMetrics,
     ) -> io::Result<Self> {
-        let service = MetadataService::new(metadata, METADATA, &source.poll, guards, metrics)?;
+        let service = MetadataService::new(metadata, METADATA, &source.poll, metrics)?;
         let origin = format!("server role {}", metadata.endpoint);
         Ok(Self { service, handed_out: TemporaryKeys::new(origin, guards.clone(), metrics.clone()) })
     }

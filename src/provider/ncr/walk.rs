@@ -222,7 +222,7 @@ fn signed(url: &Url, key: &AccessKey, guard: Arc<Guard>, guarded: bool) -> Resul
     ] {
         headers.insert(name, client::sensitive(value)?);
     }
-    Ok(Signed { request, guard, body_secret: None, guarded })
+    Ok(Signed { request, guard: Some(guard), body_secret: None, guarded })
 }
 
 /// A list to read: the same in all its pages.

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde::de::{Error as _, IgnoredAny};
 
-use crate::client::Refusal;
+use crate::client::{Refusal, Verdict};
 use crate::config::Site;
 use crate::inventory::{Repository, Tag, TagInfo, Timestamp};
 use crate::provider::refusal::{self, ErrorFields};
@@ -156,6 +156,10 @@ const ERROR_FIELDS: ErrorFields = ErrorFields {
     messages: &["message", "returnMessage", "details"],
 };
 
+/// The part of them that the service writes.
+const SERVICE_FIELDS: ErrorFields =
+    ErrorFields { inner: &["responseError"], codes: &["returnCode"], messages: &[] };
+
 /// Says what an answer means whose status is no success.
 ///
 /// <https://api-gov.ncloud-docs.com/docs/api-call-lgc-errorhandling>
@@ -164,6 +168,15 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
     // The gateway reports a missing permission as 401; the key itself is good.
     if status == 401 && refusal.code.as_deref() == Some("210") {
         refusal.reason = Reason::Forbidden;
+        refusal.credential = Verdict::Accepted;
+    }
+    // Whoever hears the service itself has passed the gateway.
+    if matches!(status, 400..=499)
+        && refusal.credential == Verdict::Unknown
+        && refusal.reason != Reason::Throttled
+        && refusal::from_answer(status, body, SERVICE_FIELDS).code.is_some()
+    {
+        refusal.credential = Verdict::Accepted;
     }
     refusal
 }

@@ -163,7 +163,7 @@ impl Auth {
         headers.insert(AUTHORIZATION, sensitive(&signature.authorization)?);
         let mut request = Request::new(Method::GET, target.url.clone());
         *request.headers_mut() = headers;
-        Ok(Signed { request, guard, body_secret: None, guarded })
+        Ok(Signed { request, guard: Some(guard), body_secret: None, guarded })
     }
 
     /// A request that carries an IAM token.
@@ -172,7 +172,7 @@ impl Auth {
         headers.insert(AUTH_TOKEN, token);
         let mut request = Request::new(Method::GET, target.url.clone());
         *request.headers_mut() = headers;
-        Signed { request, guard, body_secret: None, guarded }
+        Signed { request, guard: Some(guard), body_secret: None, guarded }
     }
 
     /// The headers of every request; the documentation asks for the content type of a GET too.

@@ -1,7 +1,6 @@
 //! The services of Huawei Cloud that hand out temporary keys, and how to ask them.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -13,14 +12,12 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::token::SUBJECT_TOKEN;
-use crate::client::{
-    Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Signed, connection, sensitive,
-};
+use crate::client::{Answer, ApiClient, ApiError, Call, Cause, Guards, Poll, Signed, connection, sensitive};
 use crate::config::{KeyService, Oidc, Secret, SourceConfig, SwrConfig};
 use crate::inventory::Timestamp;
 use crate::provider::fresh::Leased;
 use crate::provider::temporary::answer::{self, NoKey};
-use crate::provider::temporary::metadata::{self, Dialect, MetadataService, bounded, local_client};
+use crate::provider::temporary::metadata::{self, Dialect, MetadataService, local_client};
 use crate::provider::temporary::{AccessKey, BODY_LIMIT, TemporaryKeys, no_key};
 use crate::telemetry::self_metrics::SourceMetrics;
 
@@ -76,7 +73,7 @@ impl Keys {
     ) -> io::Result<Self> {
         let (service, origin) = match service {
             KeyService::Metadata(metadata) => {
-                let service = MetadataService::new(metadata, METADATA, &source.poll, guards, metrics)?;
+                let service = MetadataService::new(metadata, METADATA, &source.poll, metrics)?;
                 (Service::Metadata(Box::new(service)), format!("metadata {}", metadata.endpoint))
             }
             KeyService::PodIdentity { uri, token } => {
@@ -132,8 +129,7 @@ impl Keys {
             Ok(self.signed(request, &token))
         };
         let call = Call { operation: "pod_identity", method: "POST", url: uri, body_limit: BODY_LIMIT };
-        let answer = client.send(&bounded(poll, POD_IDENTITY_TIMEOUT), call, request).await;
-        let answer = answer.map_err(|error| {
+        let answer = client.send(poll, call, request).await.map_err(|error| {
             let cure = "associate an agency with the pod's service account (CCE console, pod identity), and see that \
                         the agent runs on the node";
             explained(error, token, cure)
@@ -174,7 +170,9 @@ impl Keys {
         let request = || {
             let token = json!({ "id": unscoped.expose_secret(), "duration_seconds": IAM_KEY_SECONDS });
             let body = json!({ "auth": { "identity": { "methods": ["token"], "token": token } } });
-            Ok(Signed { guarded: false, ..self.signed(post(&url, &body), &unscoped) })
+            // It was made a moment ago, for nothing else.
+            let body_secret = Some(unscoped.clone());
+            Ok(Signed { request: post(&url, &body), guard: None, body_secret, guarded: false })
         };
         let call = Call { operation: "security_token", method: "POST", url: &url, body_limit: BODY_LIMIT };
         let answer = client.send(poll, call, request).await;
@@ -219,7 +217,7 @@ impl Keys {
 
     /// A request that proves who we are by `token`, which must not come back in an error.
     fn signed(&self, request: Request, token: &SecretString) -> Signed {
-        let guard: Arc<Guard> = self.guards.of(&["web token", token.expose_secret()]);
+        let guard = Some(self.guards.of(&["web token", token.expose_secret()]));
         Signed { request, guard, body_secret: Some(token.clone()), guarded: true }
     }
 }

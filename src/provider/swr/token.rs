@@ -70,7 +70,7 @@ impl Tokens {
         poll: &Poll,
         refused: Option<&Arc<HeaderValue>>,
     ) -> Result<Arc<HeaderValue>, ApiError> {
-        self.current.get(Timestamp::from(SystemTime::now()), refused, self.create(client, poll)).await
+        self.current.get(poll, Timestamp::from(SystemTime::now()), refused, self.create(client, poll)).await
     }
 
     /// Watches over the password.
@@ -111,7 +111,7 @@ impl Tokens {
         let content_type = HeaderValue::from_static("application/json;charset=utf8");
         request.headers_mut().insert(CONTENT_TYPE, content_type);
         *request.body_mut() = Some(body.to_string().into());
-        let guard = self.guard_of(&password);
+        let guard = Some(self.guard_of(&password));
         Ok(Signed { request, guard, body_secret: Some(password), guarded: true })
     }
 }

@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Deserialize;
 
-use crate::client::Refusal;
+use crate::client::{Refusal, Verdict};
 use crate::inventory::{Center, Repository, SharedRepository, Tag, TagInfo, Timestamp};
 use crate::provider::refusal::{self, ErrorFields};
 use crate::provider::value::{Text, count, flag, required, rfc3339};
@@ -250,10 +250,21 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
         number => {
             let cure = CURES.iter().find(|(known, _)| Some(*known) == number);
             refusal.cure = cure.map(|(_, cure)| *cure);
+            if status == 401 && number.is_some_and(|number| REFUSED_HERE.contains(&number)) {
+                refusal.credential = Verdict::RefusedHere;
+            }
+            // The codes of the API itself have seven digits, those of the gateway before it and of IAM fewer.
+            let own = number.is_some_and(|number| number.len() >= 7);
+            if own && matches!(status, 400..=428 | 430..=499) && refusal.credential == Verdict::Unknown {
+                refusal.credential = Verdict::Accepted;
+            }
         }
     }
     refusal
 }
+
+/// The gateway's codes for a token or a project of another region or project: another host may take them.
+const REFUSED_HERE: [&str; 2] = ["0307", "0310"];
 
 /// What to do about refusals whose words do not tell.
 const CURES: [(&str, &str); 3] = [

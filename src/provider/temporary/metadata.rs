@@ -1,8 +1,8 @@
 //! Metadata services and their like: what a cloud answers to its own servers, on an address that leads nowhere else.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
@@ -11,14 +11,10 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{BODY_LIMIT, no_key};
-use crate::client::{
-    Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Refusal, Signed, connection, sensitive,
-};
+use crate::client::{Answer, ApiClient, ApiError, Call, Cause, Poll, Refusal, Signed, connection, sensitive};
 use crate::config::{Metadata, PollConfig};
-use crate::inventory::Timestamp;
 use crate::provider::fresh::Pause;
 use crate::provider::refusal::{ErrorFields, from_answer};
-use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Where there is no such service nothing answers, not even with a refusal; where there is one it answers at once.
@@ -50,9 +46,8 @@ pub struct MetadataService {
     request_timeout: Duration,
     metadata: Metadata,
     dialect: Dialect,
-    guard: Arc<Guard>,
     /// Nothing answered, and what was said about it.
-    absent: Mutex<Option<(Pause, String)>>,
+    absent: Mutex<Option<(Pause, ApiError)>>,
 }
 
 /// A session that was begun, with its token unless the service knows none.
@@ -66,7 +61,6 @@ impl MetadataService {
         metadata: &Metadata,
         dialect: Dialect,
         poll: &PollConfig,
-        guards: &Guards,
         metrics: &SourceMetrics,
     ) -> io::Result<Self> {
         let request_timeout = poll.request_timeout;
@@ -76,7 +70,6 @@ impl MetadataService {
             keys: local_client(&metadata.endpoint, poll, KEY_TIMEOUT, metrics)?,
             metadata: metadata.clone(),
             dialect,
-            guard: guards.of(&["metadata service", metadata.endpoint.as_str()]),
             absent: Mutex::default(),
         })
     }
@@ -86,18 +79,16 @@ impl MetadataService {
     pub async fn begin(&self, poll: &Poll) -> Result<Session, ApiError> {
         let url = self.url(self.dialect.session_path);
         let call = Call { operation: "metadata_token", method: "PUT", url: &url, body_limit: BODY_LIMIT };
-        if let Some((pause, message)) = &*self.absent()
+        if let Some((pause, error)) = &*self.absent()
             && let Some(left) = pause.left()
         {
-            let next_attempt = Timestamp::from(SystemTime::now() + left);
-            let cause = Cause::Waiting { message: message.clone(), next_attempt };
-            return Err(ApiError::new(call, 0, Duration::ZERO, cause));
+            return Err(error.remembered(left));
         }
         let request = || {
             let mut request = Request::new(Method::PUT, url.clone());
             request.headers_mut().insert(self.dialect.lifetime_header.clone(), SESSION_SECONDS);
             request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-            Ok(self.unguarded(request))
+            Ok(unguarded(request))
         };
         let poll = bounded(poll, PROBE_TIMEOUT.min(self.request_timeout));
         let answer = self.probe.send(&poll, call, request).await;
@@ -111,7 +102,7 @@ impl MetadataService {
                 if absent {
                     let mut absent = self.absent();
                     let pause = Pause::after(absent.as_ref().map(|(pause, _)| *pause));
-                    *absent = Some((pause, chain(&error.cause)));
+                    *absent = Some((pause, error.remembered(Duration::ZERO)));
                 }
                 return Err(error);
             }
@@ -145,7 +136,7 @@ impl MetadataService {
             if let Session(Some(token)) = session {
                 request.headers_mut().insert(self.dialect.session_header.clone(), token.clone());
             }
-            Ok(self.unguarded(request))
+            Ok(unguarded(request))
         };
         let poll = bounded(poll, KEY_TIMEOUT.min(self.request_timeout));
         let answer = self.keys.send(&poll, call, request).await;
@@ -174,13 +165,8 @@ impl MetadataService {
         url
     }
 
-    fn absent(&self) -> MutexGuard<'_, Option<(Pause, String)>> {
+    fn absent(&self) -> MutexGuard<'_, Option<(Pause, ApiError)>> {
         self.absent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Its answers say nothing about a credential of ours.
-    fn unguarded(&self, request: Request) -> Signed {
-        Signed { request, guard: Arc::clone(&self.guard), body_secret: None, guarded: false }
     }
 
     /// What to do where the service is not there.
@@ -198,6 +184,11 @@ impl MetadataService {
             )
         }
     }
+}
+
+/// A request to a metadata service, whose answers say nothing about a credential of ours: nobody waits for it.
+fn unguarded(request: Request) -> Signed {
+    Signed { request, guard: None, body_secret: None, guarded: false }
 }
 
 /// A client for a service close by, that has `timeout` for an answer.
@@ -220,7 +211,7 @@ pub fn local_client(
 
 /// A part of `poll` for one request that may take `time`. Half as long again is time for a second attempt where the
 /// first was refused at once, but not for one that waits in vain.
-pub fn bounded(poll: &Poll, time: Duration) -> Poll {
+fn bounded(poll: &Poll, time: Duration) -> Poll {
     let end = Instant::now() + time * 3 / 2;
     Poll::new(Some(poll.deadline().map_or(end, |deadline| deadline.min(end))))
 }

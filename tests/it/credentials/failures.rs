@@ -8,11 +8,19 @@ use regex::Regex;
 use super::services::Services;
 use super::*;
 
-/// What the only source says when it is polled, without what differs from run to run.
+/// What the only source says when it is polled, without what differs from run to run, since its credential is refused
+/// or cannot be had.
 async fn message(services: &Services, source: &str) -> String {
+    message_of("unauthorized", services, source).await
+}
+
+/// The same for another reason.
+async fn message_of(reason: &str, services: &Services, source: &str) -> String {
     let mut exporter = services.exporter(source);
     assert!(!exporter.poll().await);
-    let message = refusal(&exporter);
+    let failure = exporter.failure(Collector::Repositories).unwrap();
+    assert_eq!(failure.reason.as_str(), reason, "{}", failure.message);
+    let message = failure.message;
     services.assert_none_in(&exporter.everything_shown());
     let message = message.replace(services.token.to_str().unwrap(), "FILE");
     let message = Regex::new(r"127\.0\.0\.1:\d+").unwrap().replace_all(&message, "HOST");
@@ -45,10 +53,10 @@ async fn no_metadata_service() {
     let mut services = Services::of(world()).await;
     services.environment.push(("HUAWEICLOUD_SDK_METADATA_ENDPOINT", "http://127.0.0.1:1".to_owned()));
     services.environment.push(("NCLOUD_METADATA_API_ENDPOINT", "http://127.0.0.1:1".to_owned()));
-    assert_message(&services, expect!["metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); no other credential is configured, and a metadata service is only there on servers of Huawei Cloud: set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or ak and sk in the section [basic] of ~/.huaweicloud/credentials"]).await;
-    expect!["metadata_token: PUT http://HOST/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); no other credential is configured, and a metadata service is only there on servers of NAVER Cloud Platform (VPC): set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or ncloud_access_key_id and ncloud_secret_access_key in ~/.ncloud/configure"].assert_eq(&message(&services, &services.ncr("")).await);
+    expect!["metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); no other credential is configured, and a metadata service is only there on servers of Huawei Cloud: set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or ak and sk in the section [basic] of ~/.huaweicloud/credentials"].assert_eq(&message_of("connect", &services, &services.swr("shared = []")).await);
+    expect!["metadata_token: PUT http://HOST/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); no other credential is configured, and a metadata service is only there on servers of NAVER Cloud Platform (VPC): set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or NCLOUD_ACCESS_KEY_ID and NCLOUD_SECRET_ACCESS_KEY, or ncloud_access_key_id and ncloud_secret_access_key in ~/.ncloud/configure"].assert_eq(&message_of("connect", &services, &services.ncr("")).await);
     let asked_for = services.swr("auth = { method = \"metadata\" }");
-    expect!["metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); the metadata service is only there on servers of Huawei Cloud, and their security groups and network policies must allow it (169.254.169.254, TCP port 80)"].assert_eq(&message(&services, &asked_for).await);
+    expect!["metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 2 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); the metadata service is only there on servers of Huawei Cloud, and their security groups and network policies must allow it (169.254.169.254, TCP port 80)"].assert_eq(&message_of("connect", &services, &asked_for).await);
 }
 
 #[tokio::test]
@@ -181,7 +189,7 @@ async fn a_pod_without_an_association() {
 async fn an_agent_that_is_not_there() {
     let mut services = Services::of(world()).await.pod_identity();
     services.environment[0].1 = "http://127.0.0.1:1/v1/credentials".to_owned();
-    assert_message(&services, expect!["pod_identity: POST http://HOST/v1/credentials failed after 4 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); associate an agency with the pod's service account (CCE console, pod identity), and see that the agent runs on the node"]).await;
+    expect!["pod_identity: POST http://HOST/v1/credentials failed after 4 attempt(s) in TIME: no credential: no connection: error sending request: client error (Connect): tcp connect error: Connection refused (os error 111); associate an agency with the pod's service account (CCE console, pod identity), and see that the agent runs on the node"].assert_eq(&message_of("connect", &services, &services.swr("shared = []")).await);
 }
 
 #[tokio::test]

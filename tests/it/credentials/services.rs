@@ -335,7 +335,9 @@ async fn an_address_without_a_metadata_service_is_tried_once_and_waited_for_once
     assert!(!exporter.poll().await);
     assert_eq!(connections(), 0);
     assert_eq!(services.simulator.all_requests(), 0);
-    let message = refusal(&exporter);
+    let failure = exporter.failure(Collector::Repositories).unwrap();
+    assert_eq!(failure.reason.as_str(), "timeout", "{}", failure.message);
+    let message = failure.message;
     assert!(message.contains("no other credential is configured"), "{message}");
     assert!(message.contains("; next attempt at "), "{message}");
 }

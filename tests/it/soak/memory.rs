@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal};
+use container_registry_exporter::client::{ApiError, Call, Cause, Listing, Poll, Refusal, Verdict};
 use container_registry_exporter::inventory::{Center, Repository, SharedRepository};
 use container_registry_exporter::provider::{Provider, TagListing};
 use container_registry_exporter::telemetry::Reason;
@@ -130,6 +130,8 @@ impl Provider for InMemory {
 fn error(reason: Reason) -> ApiError {
     let url = "https://registry.example/list".parse().expect("it is an address");
     let call = Call { operation: "list", method: "GET", url: &url, body_limit: 0 };
-    let refusal = Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false };
+    let credential = Verdict::Unknown;
+    let refusal =
+        Refusal { status: 418, reason, code: None, message: None, cure: None, retry: false, credential };
     ApiError::new(call, 1, Duration::ZERO, Cause::Refused { refusal, retry_after: None })
 }
