@@ -142,6 +142,10 @@ struct Caps {
     pages: usize,
 }
 
+/// A stated total beyond this counts as this: no registry has as many, and the differences of all listings of a source,
+/// which are added up, stay within 64 bits.
+const LARGEST_TOTAL: i64 = 1 << 40;
+
 /// Reads a listing from its first page to its end, as often as it takes to get it whole.
 ///
 /// Where `poll` wants only first pages the rest of the listing counts as mismatch.
@@ -374,7 +378,9 @@ impl<T> Walk<T> {
 
     fn into_listing(self) -> Listing<T> {
         let rows = i64::try_from(self.rows.len()).unwrap_or(i64::MAX);
-        let total = self.total.map_or(rows, |total| i64::try_from(total).unwrap_or(i64::MAX));
+        let total = self.total.map_or(rows, |total| {
+            i64::try_from(total).map_or(LARGEST_TOTAL, |total| total.min(LARGEST_TOTAL))
+        });
         Listing { rows: self.rows, duplicates: self.duplicates, mismatch: total - rows }
     }
 

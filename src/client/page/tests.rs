@@ -178,6 +178,24 @@ async fn a_listing_without_end_fails_at_the_cap_of_rows_or_of_pages() {
     }
 }
 
+#[test]
+fn the_differences_of_all_listings_of_a_source_can_be_added_up() {
+    for total in [u64::MAX, u64::MAX / 2, 1 << 50] {
+        let walk = Walk::<String> {
+            rows: Vec::new(),
+            duplicates: 0,
+            total: Some(total),
+            steady: true,
+            size: None,
+            first_page: 0,
+            broken: None,
+            refused: None,
+        };
+        let of_one = walk.into_listing().mismatch;
+        assert!(of_one > 1_000_000 && of_one.checked_mul(1_000_000).is_some(), "{of_one}");
+    }
+}
+
 #[tokio::test]
 async fn a_total_that_is_too_low_ends_no_walk() {
     for total in [0, 1, 4, 5, 8] {
