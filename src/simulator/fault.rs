@@ -28,6 +28,12 @@ pub enum Fault {
     Html,
     /// 200 with `Content-Type: application/json` and half a JSON document, complete as HTTP.
     NotJson,
+    /// 200 with this JSON, whatever was asked for.
+    Json(String),
+    /// The right answer behind a byte order mark.
+    ByteOrderMark,
+    /// States this JSON in place of every total, in `Content-Range` too.
+    TotalAs(String),
     /// 200 without a body.
     EmptyBody,
     /// The right answer with every number as text, every text as number and every boolean as text.

@@ -199,11 +199,11 @@ impl Asked {
         {
             return Err(Reply::error(status, &ErrorBody::empty()));
         }
-        let registries = i64::try_from(ncr.registries.len()).ok().filter(|_| ncr.count_is_of_registries);
+        let registries = ncr.count_is_of_registries.then(|| ncr.registries.len().to_string());
         let mut body = b"{".to_vec();
-        if let Some(total) = window.total.map(|total| registries.unwrap_or(total)) {
+        if let Some(total) = window.total.as_ref().map(|total| registries.as_ref().unwrap_or(total)) {
             body.extend_from_slice(b"\"count\":");
-            write(&mut body, &total);
+            body.extend_from_slice(total.as_bytes());
             body.push(b',');
         }
         body.extend_from_slice(b"\"next\":");

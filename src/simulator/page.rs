@@ -7,8 +7,8 @@ use super::fault::Fault;
 pub(super) struct Window {
     pub first: usize,
     pub end: usize,
-    /// The total as stated, `None` for none.
-    pub total: Option<i64>,
+    /// The total as stated, in JSON; `None` for none.
+    pub total: Option<String>,
     /// Whether the service should say that more rows follow.
     pub more: bool,
     offset: usize,
@@ -18,30 +18,31 @@ pub(super) struct Window {
 impl Window {
     /// The rows `offset..offset + limit` of `length`, as distorted by the fault.
     pub fn new(length: usize, offset: usize, limit: usize, fault: Option<&Fault>) -> Self {
-        let total = i64::try_from(length).ok();
+        let honest = |offset| Self::honest(length, offset, limit);
         match fault {
-            Some(Fault::RepeatPage) => Self::honest(length, 0, limit),
-            Some(Fault::NoTotal) => Self { total: None, ..Self::honest(length, offset, limit) },
+            Some(Fault::RepeatPage) => honest(0),
+            Some(Fault::NoTotal) => Self { total: None, ..honest(offset) },
+            Some(Fault::TotalAs(total)) => Self { total: Some(total.clone()), ..honest(offset) },
             Some(Fault::WrongTotal(by)) => {
-                Self { total: total.map(|total| total + by), ..Self::honest(length, offset, limit) }
+                let total = i64::try_from(length).unwrap_or(i64::MAX).saturating_add(*by);
+                Self { total: Some(total.to_string()), ..honest(offset) }
             }
-            Some(Fault::NoRows) => Self { first: offset, end: offset, total, more: false, offset, length },
+            Some(Fault::NoRows) => Self { first: offset, end: offset, more: false, ..honest(offset) },
             Some(Fault::EndlessPages) if length > 0 => Self {
                 first: offset,
                 end: offset.saturating_add(limit),
                 total: None,
                 more: true,
-                offset,
-                length,
+                ..honest(offset)
             },
-            _ => Self::honest(length, offset, limit),
+            _ => honest(offset),
         }
     }
 
     fn honest(length: usize, offset: usize, limit: usize) -> Self {
         let first = offset.min(length);
         let end = offset.saturating_add(limit).min(length);
-        Self { first, end, total: i64::try_from(length).ok(), more: end < length, offset, length }
+        Self { first, end, total: Some(length.to_string()), more: end < length, offset, length }
     }
 
     /// There is nothing to show although something before it was asked for.

@@ -53,6 +53,7 @@ impl Reply {
             Fault::GzipBomb => delivered(Delivery::GzipBomb),
             Fault::Html => Self::error(200, &ErrorBody::html()),
             Fault::NotJson => json(br#"[{"name": "half a docu"#),
+            Fault::Json(body) => json(body.as_bytes()),
             Fault::EmptyBody => json(b""),
             Fault::Redirect(url) => {
                 let mut reply = Self { status: 307, ..json(b"") };
@@ -69,6 +70,7 @@ impl Reply {
         match fault {
             Some(Fault::Truncate) => self.delivery = Delivery::Truncate,
             Some(Fault::SlowDrip(pause)) => self.delivery = Delivery::SlowDrip(*pause),
+            Some(Fault::ByteOrderMark) => self.body.splice(..0, *b"\xEF\xBB\xBF").for_each(drop),
             Some(Fault::WrongTypes) => {
                 if let Ok(mut value) = serde_json::from_slice(&self.body) {
                     confuse(&mut value);

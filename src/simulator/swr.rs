@@ -124,8 +124,8 @@ impl Query {
             _ => {}
         }
         let mut reply = Reply::json(200, body);
-        if let Some(total) = window.total.filter(|_| self.paged) {
-            let total = if window.is_past_the_end() { 0 } else { total };
+        if let Some(total) = window.total.as_deref().filter(|_| self.paged) {
+            let total = if window.is_past_the_end() { "0" } else { total };
             let first = if window.count() == 0 { self.offset } else { window.first };
             reply.headers.push(("content-range", format!("{first}-{}/{total}", window.count())));
         }
@@ -178,7 +178,7 @@ fn list_repositories(
     for (row, suffix) in window.rows() {
         separate(&mut body);
         let status = center == Some("thirdparty") && rows[row].share_is_valid;
-        write_repository(&mut body, rows[row], suffix, status, window.total, &swr.region);
+        write_repository(&mut body, rows[row], suffix, status, window.total.as_deref(), &swr.region);
     }
     body.push(b']');
     let reply = query.finish(swr, &window, body);
@@ -201,7 +201,7 @@ fn write_repository(
     repository: &Repository,
     suffix: Option<usize>,
     status: bool,
-    total: Option<i64>,
+    total: Option<&str>,
     region: &str,
 ) {
     let Repository { organization, name, .. } = repository;
@@ -226,7 +226,7 @@ fn write_repository(
         .field("tags", &tags)
         .field("status", &status);
     if let Some(total) = total {
-        row.field("total_range", &total);
+        row.json("total_range", total.as_bytes());
     }
     row.end();
 }

@@ -15,7 +15,7 @@ use prometheus::{
 };
 use prometheus::{Opts, Registry};
 
-use super::{Collector, Reason};
+use super::{Collector, Reason, UNREADABLE_FIELDS};
 use crate::inventory::{SourceName, Timestamp};
 pub use figures::{Figures, SourceFigures};
 pub use source::SourceMetrics;
@@ -67,6 +67,7 @@ struct Families {
     tag_listing_failures: IntCounterVec,
     tag_listings_pending: IntGaugeVec,
     tag_listings_failing: IntGaugeVec,
+    unreadable_values: IntCounterVec,
     series: IntGaugeVec,
     series_withheld: IntGaugeVec,
     series_limit: IntGaugeVec,
@@ -194,6 +195,12 @@ impl SelfMetrics {
                 "Repositories whose tags could not be read at the last try",
                 source,
             ),
+            unreadable_values: counters(
+                r,
+                "unreadable_values_total",
+                "Values of answers that were left out because they are not what the API documents, by what they feed",
+                &["source", "field"],
+            ),
             series: int_gauges(r, "series", "Inventory series served, by level", &["source", "level"]),
             series_withheld: int_gauges(
                 r,
@@ -268,6 +275,9 @@ impl SelfMetrics {
         f.api_throttled.with_label_values(&[source]);
         f.api_wait.with_label_values(&[source]);
         f.duplicates.with_label_values(&[source]);
+        for field in UNREADABLE_FIELDS {
+            f.unreadable_values.with_label_values(&[source, field]);
+        }
         SourceMetrics::new(Arc::clone(f), name.clone())
     }
 
@@ -300,6 +310,7 @@ impl SelfMetrics {
         }
         forget(&f.api_request_duration, source);
         forget(&f.api_wait, source);
+        forget(&f.unreadable_values, source);
     }
 
     /// Notes an attempt to load the configuration, at `now`.

@@ -2,6 +2,7 @@
 //! is shown or sent elsewhere, and the next poll heals it all.
 
 mod listings;
+mod values;
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -53,6 +54,10 @@ fn bad_answers(elsewhere: &str) -> Vec<(&'static str, Fault)> {
         ("decode", Fault::NotJson),
         ("decode", Fault::EmptyBody),
         ("decode", Fault::WrongTypes),
+        ("decode", Fault::Json("{}".to_owned())),
+        ("decode", Fault::Json(r#"{"success":false,"message":"in maintenance"}"#.to_owned())),
+        ("decode", Fault::Json(r#"{"errorCode":"200","message":"in maintenance"}"#.to_owned())),
+        ("decode", Fault::Json("[[\"group\",\"app\"]]".to_owned())),
         ("too_large", Fault::HugeBody),
         ("too_large", Fault::GzipBomb),
         ("protocol", Fault::Redirect(format!("{elsewhere}/v2/manage/repos?limit=1000&offset=0"))),
@@ -60,7 +65,7 @@ fn bad_answers(elsewhere: &str) -> Vec<(&'static str, Fault)> {
 }
 
 /// How many there are of the above; one of them is Huawei's alone.
-const BAD_ANSWERS: usize = 19;
+const BAD_ANSWERS: usize = 23;
 
 /// Both clouds with something behind every call.
 fn world() -> World {
@@ -218,10 +223,16 @@ async fn every_bad_answer_at_every_call_fails_for_its_reason_and_heals() {
             if naver && reason == "throttled" && matches!(fault, Fault::Status { code: 403, .. }) {
                 continue;
             }
+            // The sign of an answer with a token is a header, and when it ends need not be known.
+            let reason = match &fault {
+                Fault::WrongTypes if call == Call::CreateToken => continue,
+                Fault::Json(body) if call == Call::CreateToken && body.starts_with('{') => "protocol",
+                _ => reason,
+            };
             cells.push((format!("{call:?} {fault:?}"), bad_answer(call, reason, fault)));
         }
     }
-    assert_eq!(cells.len(), 5 * BAD_ANSWERS + 3 * (BAD_ANSWERS - 1));
+    assert_eq!(cells.len(), 5 * BAD_ANSWERS + 3 * (BAD_ANSWERS - 1) - 1);
     run(cells).await;
     assert_eq!(elsewhere.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }

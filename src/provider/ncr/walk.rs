@@ -105,6 +105,9 @@ impl Ncr {
             let answer = self.get(poll, call, &url).await?;
             let page = decode(&answer.body)
                 .map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+            page.unreadable
+                .counts()
+                .for_each(|(field, count)| self.client.metrics().unreadable(field, count));
             let next = match page.next {
                 Some(next) if !page.rows.is_empty() && next > 0 => Next::At(next),
                 _ => Next::End,

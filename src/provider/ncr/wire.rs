@@ -1,16 +1,16 @@
 //! What NAVER Cloud's answers look like, and what they mean.
 //!
-//! The vendor's tables, examples and older copies disagree about what is always there: only names are required.
-//! Numbers are JSON numbers of any notation; times are milliseconds since 1970.
+//! The vendor's tables, examples and older copies disagree about what is always there: only names are required, and
+//! `results`, the sign of a list. Numbers are JSON numbers of any notation; times are milliseconds since 1970.
 
 use serde::Deserialize;
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::{Deserializer, Error as _, IgnoredAny};
 
 use crate::client::{Refusal, Verdict};
 use crate::config::Site;
 use crate::inventory::{Repository, Tag, TagInfo, Timestamp};
 use crate::provider::refusal::{self, ErrorFields};
-use crate::provider::value::{Text, count, milliseconds, required};
+use crate::provider::value::{Given, Milliseconds, Object, Text, Unreadable, from_json, number, required};
 use crate::telemetry::Reason;
 
 /// One page of a list.
@@ -22,6 +22,8 @@ pub struct Page<T> {
     pub count: Option<u64>,
     /// The number of the next page; `None` after the last.
     pub next: Option<u64>,
+    /// What could not be read.
+    pub unreadable: Unreadable,
 }
 
 /// One registry of the account.
@@ -35,11 +37,12 @@ pub struct Registry {
 
 #[derive(Deserialize)]
 struct Envelope<T> {
-    #[serde(default, deserialize_with = "count")]
-    count: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
+    #[serde(default)]
+    count: Given<u64>,
+    #[serde(default, deserialize_with = "number")]
     next: Option<u64>,
-    results: Option<Vec<T>>,
+    #[serde(default = "Field::missing")]
+    results: Field<Option<Vec<Object<T>>>>,
     error: Option<IgnoredAny>,
     #[serde(rename = "responseError")]
     response_error: Option<IgnoredAny>,
@@ -47,22 +50,36 @@ struct Envelope<T> {
     return_code: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+/// A field whose absence is another thing than `null`.
+struct Field<T>(Option<T>);
+
+impl<T> Field<T> {
+    fn missing() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(|value| Self(Some(value)))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RegistryRow<'a> {
     #[serde(borrow)]
     name: Option<Text<'a>>,
-    end_point: Option<Text<'a>>,
+    end_point: Given<Text<'a>>,
 }
 
 /// Decodes a page of the list of registries.
 ///
 /// <https://api.ncloud-docs.com/docs/en/containerregistry-getregistry>
 pub fn registries(body: &[u8]) -> Result<Page<Registry>, serde_json::Error> {
-    page(body, |row: RegistryRow| {
-        Ok(Registry {
-            name: required(row.name, "name")?,
-            end_point: row.end_point.filter(|host| !host.0.is_empty()).map(Text::into_box),
-        })
+    page(body, |row: RegistryRow, odd| {
+        let end_point = odd.take("repository_info", row.end_point).filter(|host| !host.0.is_empty());
+        Ok(Registry { name: required(row.name, "name")?, end_point: end_point.map(Text::into_box) })
     })
 }
 
@@ -79,29 +96,28 @@ pub fn registry_host(registry: &str, site: Site, region: &str) -> String {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ImageRow<'a> {
     #[serde(borrow)]
     name: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    pull_count: Option<u64>,
-    #[serde(default, deserialize_with = "milliseconds")]
-    last_updated: Option<Timestamp>,
+    pull_count: Given<u64>,
+    last_updated: Given<Milliseconds>,
     /// The name in the vendor's table of the field that its example calls `last_updated`.
-    #[serde(default, deserialize_with = "milliseconds")]
-    last_update: Option<Timestamp>,
+    last_update: Given<Milliseconds>,
 }
 
 /// Decodes a page of the list of the images of `registry`, which docker clients reach at `host`.
 ///
 /// <https://api.ncloud-docs.com/docs/en/containerregistry-getimages>
 pub fn images(body: &[u8], registry: &str, host: &str) -> Result<Page<Repository>, serde_json::Error> {
-    page(body, |row: ImageRow| {
+    page(body, |row: ImageRow, odd| {
         let name = required(row.name, "name")?;
+        let updated = "repository_updated_timestamp_seconds";
         Ok(Repository {
             organization: registry.into(),
-            downloads: row.pull_count,
-            updated: row.last_updated.or(row.last_update),
+            downloads: odd.take("repository_downloads", row.pull_count),
+            updated: either(odd.take(updated, row.last_updated), odd.take(updated, row.last_update)),
             image: Some(format!("{host}/{name}").into()),
             name,
             ..Repository::default()
@@ -109,43 +125,59 @@ pub fn images(body: &[u8], registry: &str, host: &str) -> Result<Page<Repository
     })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct TagRow<'a> {
     #[serde(borrow)]
     name: Option<Text<'a>>,
-    digest: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    full_size: Option<u64>,
-    #[serde(default, deserialize_with = "milliseconds")]
-    last_updated: Option<Timestamp>,
-    #[serde(default, deserialize_with = "milliseconds")]
-    last_update: Option<Timestamp>,
-    images: Option<Vec<PlatformRow>>,
+    digest: Given<Text<'a>>,
+    full_size: Given<u64>,
+    last_updated: Given<Milliseconds>,
+    last_update: Given<Milliseconds>,
+    images: Given<Vec<Given<Object<PlatformRow>>>>,
 }
 
 /// The image behind a tag for one platform.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct PlatformRow {
-    #[serde(default, deserialize_with = "milliseconds")]
-    latest_pulled: Option<Timestamp>,
+    latest_pulled: Given<Milliseconds>,
 }
 
 /// Decodes a page of the list of an image's tags, with the digest only if `info` asks for it.
 ///
 /// <https://api.ncloud-docs.com/docs/en/containerregistry-getimagetags>
 pub fn tags(body: &[u8], info: bool) -> Result<Page<Tag>, serde_json::Error> {
-    page(body, |row: TagRow| {
-        let digest = row.digest;
-        let platforms = row.images.unwrap_or_default();
+    page(body, |row: TagRow, odd| {
+        let updated = "tag_updated_timestamp_seconds";
+        let digest = odd.take("tag_info", row.digest);
         Ok(Tag {
             name: required(row.name, "name")?,
-            size_bytes: row.full_size,
+            size_bytes: odd.take("tag_size_bytes", row.full_size),
             created: None,
-            updated: row.last_updated.or(row.last_update),
-            last_pulled: platforms.iter().filter_map(|platform| platform.latest_pulled).max(),
+            updated: either(odd.take(updated, row.last_updated), odd.take(updated, row.last_update)),
+            last_pulled: last_pulled(row.images, odd),
             info: info.then(|| Box::new(TagInfo { digest: digest.map(Text::into_box), kind: None })),
         })
     })
+}
+
+/// When the image of any platform was last pulled.
+fn last_pulled(platforms: Given<Vec<Given<Object<PlatformRow>>>>, odd: &mut Unreadable) -> Option<Timestamp> {
+    let field = "tag_last_pulled_timestamp_seconds";
+    let platforms = odd.take(field, platforms)?;
+    let mut newest = None;
+    for platform in platforms {
+        let Some(Object(platform)) = odd.take(field, platform) else { continue };
+        let Some(Milliseconds(pulled)) = odd.take(field, platform.latest_pulled) else { continue };
+        newest = newest.max(Some(pulled));
+    }
+    newest
+}
+
+/// The time of a field that the vendor spells in two ways.
+fn either(time: Option<Milliseconds>, other: Option<Milliseconds>) -> Option<Timestamp> {
+    time.or(other).map(|Milliseconds(time)| time)
 }
 
 /// The gateway writes an `error` with `errorCode` (text or number), `message` and `details`; the service
@@ -183,22 +215,22 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
 
 fn page<'de, Row: Deserialize<'de>, T>(
     body: &'de [u8],
-    decode: impl Fn(Row) -> Result<T, serde_json::Error>,
+    decode: impl Fn(Row, &mut Unreadable) -> Result<T, serde_json::Error>,
 ) -> Result<Page<T>, serde_json::Error> {
-    // A list would be taken for the envelope's fields in their order, and `[]` for no rows.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(serde_json::Error::custom("the answer is not a JSON object"));
-    }
-    let envelope: Envelope<Row> = serde_json::from_slice(body)?;
-    // `results` may be missing when there are none, but not because something went wrong.
+    let Object(envelope) = from_json::<Object<Envelope<Row>>>(body)?;
     let failed = envelope.error.or(envelope.response_error).or(envelope.return_code).is_some();
-    if envelope.results.is_none() && failed {
-        return Err(serde_json::Error::custom(
-            "the answer reports an error although its status is a success",
-        ));
-    }
-    let rows = envelope.results.unwrap_or_default().into_iter().map(decode).collect::<Result<_, _>>()?;
-    Ok(Page { rows, count: envelope.count, next: envelope.next.filter(|&page| page != 0) })
+    let rows = match envelope.results.0 {
+        Some(Some(rows)) => rows,
+        Some(None) if !failed => Vec::new(),
+        Some(None) => {
+            return Err(serde_json::Error::custom("the answer reports an error and has no `results`"));
+        }
+        None => return Err(serde_json::Error::custom("the answer has no `results`")),
+    };
+    let mut odd = Unreadable::default();
+    let count = odd.take("total", envelope.count);
+    let rows = rows.into_iter().map(|Object(row)| decode(row, &mut odd)).collect::<Result<_, _>>()?;
+    Ok(Page { rows, count, next: envelope.next.filter(|&page| page != 0), unreadable: odd })
 }
 
 #[cfg(test)]
@@ -207,6 +239,21 @@ mod tests {
     use proptest::prelude::*;
 
     const HOST: &str = "ncpdocker.kr.ncr.ntruss.com";
+
+    /// A page on which everything could be read.
+    fn plain<T>(rows: Vec<T>, count: Option<u64>, next: Option<u64>) -> Page<T> {
+        Page { rows, count, next, unreadable: Unreadable::default() }
+    }
+
+    /// What could not be read of a page whose first row has the name `n`.
+    fn odd<T>(
+        page: Result<Page<T>, serde_json::Error>,
+        name: impl Fn(&T) -> &str,
+    ) -> Vec<(&'static str, u64)> {
+        let page = page.unwrap();
+        assert_eq!(name(&page.rows[0]), "n");
+        page.unreadable.counts().collect()
+    }
 
     #[test]
     fn decodes_the_vendors_example_of_the_list_of_images() {
@@ -220,7 +267,7 @@ mod tests {
             ..Repository::default()
         };
         let page = images(answer, "ncpdocker", HOST).unwrap();
-        assert_eq!(page, Page { rows: vec![expected], count: Some(1), next: None });
+        assert_eq!(page, plain(vec![expected], Some(1), None));
     }
 
     #[test]
@@ -237,7 +284,7 @@ mod tests {
             last_pulled: Timestamp::from_milliseconds(1_711_928_488_002),
             info: Some(Box::new(TagInfo { digest: Some("sha256:d".into()), kind: None })),
         };
-        assert_eq!(tags(answer, true).unwrap(), Page { rows: vec![expected], count: Some(3), next: Some(2) });
+        assert_eq!(tags(answer, true).unwrap(), plain(vec![expected], Some(3), Some(2)));
         assert_eq!(tags(answer, false).unwrap().rows[0].info, None);
     }
 
@@ -265,30 +312,91 @@ mod tests {
 
     #[test]
     fn no_results_are_no_rows() {
-        for answer in ["{}", r#"{"count":0,"next":0,"results":null}"#, r#"{"results":[]}"#] {
+        for answer in
+            [r#"{"count":0,"next":0,"results":null}"#, r#"{"results":[]}"#, "\u{feff}{\"results\":[]}"]
+        {
             let page = images(answer.as_bytes(), "r", HOST).unwrap();
             assert_eq!((page.rows, page.next), (vec![], None));
         }
     }
 
     #[test]
-    fn answers_of_another_shape_are_errors() {
+    fn answers_without_the_sign_of_a_list_are_errors() {
         for answer in [
             "",
             "null",
             "[]",
+            "{}",
             "<error/>",
-            r#"{"results":{}}"#,
-            r#"{"results":[{}]}"#,
-            r#"{"results":[{"name":""}]}"#,
-            r#"{"results":[{"name":"n"}"#,
-            r#"{"next":"http://x/?page=2"}"#,
+            r#"{"success":false,"message":"No"}"#,
+            r#"{"count":0,"next":null,"previous":null}"#,
+            r#"{"errorCode":"200","message":"No"}"#,
             r#"{"error":{"errorCode":"200"}}"#,
+            r#"{"error":{"errorCode":"200"},"results":null}"#,
             r#"{"responseError":{"returnCode":"1"}}"#,
             r#"{"returnCode":"1","returnMessage":"No"}"#,
+            r#"{"items":[{"name":"n"}]}"#,
+            r#"{"result":[]}"#,
+            r#"{"Results":[]}"#,
+            r#"{"repositories":["n"]}"#,
+            r#"{"results":{}}"#,
+            r#"{"results":""}"#,
+            r#"{"results":false}"#,
+            r#"{"results":[{}]}"#,
+            r#"{"results":[null]}"#,
+            r#"{"results":[["n"]]}"#,
+            r#"{"results":[{"name":""}]}"#,
+            r#"{"results":[{"name":7}]}"#,
+            r#"{"results":[{"name":"n"}"#,
+            r#"{"next":"http://x/?page=2","results":[]}"#,
+            r#"{"next":"2","results":[]}"#,
+            r#"[null,null,[{"name":"n"}]]"#,
         ] {
+            assert!(registries(answer.as_bytes()).is_err(), "{answer}");
             assert!(images(answer.as_bytes(), "r", HOST).is_err(), "{answer}");
+            assert!(tags(answer.as_bytes(), true).is_err(), "{answer}");
         }
+        let long = format!(r#"{{"results":[{{"name":"{}"}}]}}"#, "n".repeat(1025));
+        assert!(images(long.as_bytes(), "r", HOST).is_err());
+    }
+
+    #[test]
+    fn an_odd_value_costs_itself_and_is_counted() {
+        let row = |field: &str, value: &str| format!(r#"{{"results":[{{"name":"n","{field}":{value}}}]}}"#);
+        let of_image = |body: &str| odd(images(body.as_bytes(), "r", HOST), |image| &image.name);
+        let of_tag = |body: &str| odd(tags(body.as_bytes(), true), |tag| &tag.name);
+        for value in ["true", "{}", "[1]", "\"a lot\"", "1.5", "1e300", "\"\""] {
+            assert_eq!(of_image(&row("pull_count", value)), [("repository_downloads", 1)], "{value}");
+            let updated = [("repository_updated_timestamp_seconds", 1)];
+            assert_eq!(of_image(&row("last_updated", value)), updated, "{value}");
+            assert_eq!(of_image(&row("last_update", value)), updated, "{value}");
+            assert_eq!(of_tag(&row("full_size", value)), [("tag_size_bytes", 1)], "{value}");
+            assert_eq!(of_tag(&row("last_updated", value)), [("tag_updated_timestamp_seconds", 1)]);
+            let pulled = [("tag_last_pulled_timestamp_seconds", 1)];
+            assert_eq!(
+                of_tag(&row("images", &format!(r#"[{{"latest_pulled":{value}}}]"#))),
+                pulled,
+                "{value}"
+            );
+            let total = format!(r#"{{"count":{value},"results":[{{"name":"n"}}]}}"#);
+            assert_eq!(of_image(&total), [("total", 1)], "{value}");
+        }
+        for value in ["{}", "7", "\"x\"", "[7]", "[[]]", "[\"x\"]"] {
+            assert_eq!(of_tag(&row("images", value)), [("tag_last_pulled_timestamp_seconds", 1)], "{value}");
+        }
+        assert_eq!(of_tag(&row("digest", "7")), [("tag_info", 1)]);
+        let endpoint = odd(registries(row("end_point", "7").as_bytes()), |registry| &registry.name);
+        assert_eq!(endpoint, [("repository_info", 1)]);
+        // A number is the same number as text, and what stands beside an odd value is read.
+        let page = tags(
+            br#"{"count":"1","results":[{"name":"n","full_size":"123","last_updated":"1711928488000",
+            "images":[7,{"latest_pulled":"1711928488000"}]}]}"#,
+            false,
+        )
+        .unwrap();
+        let time = Timestamp::from_milliseconds(1_711_928_488_000);
+        assert_eq!((page.count, page.rows[0].size_bytes), (Some(1), Some(123)));
+        assert_eq!((page.rows[0].updated, page.rows[0].last_pulled), (time, time));
     }
 
     #[test]

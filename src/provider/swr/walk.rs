@@ -14,6 +14,7 @@ use crate::client::{
 };
 use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
+use crate::provider::value::Unreadable;
 use crate::provider::{Provider, TagListing};
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
@@ -81,11 +82,12 @@ impl Swr {
             let call = list.call(&target);
             let sent = Instant::now();
             let Answer { headers, body } = self.auth.get(&self.client, poll, call, &target).await?;
-            let Rows { rows, total } =
+            let Rows { rows, total, unreadable } =
                 decode(&body).map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+            self.note_unreadable(&unreadable);
             // A page beyond the end states a total of 0.
             let beyond = rows.is_empty() && offset > 0;
-            let total = stated_total(&headers).or(total).filter(|_| !beyond);
+            let total = self.stated_total(&headers).or(total).filter(|_| !beyond);
             let next = next(offset, limit, rows.len() as u64, total);
             Ok(Page { rows, total, next })
         };
@@ -125,8 +127,24 @@ impl Swr {
             Err(error) if error.reason() == Reason::NotFound => return Ok(None),
             outcome => outcome?,
         };
-        let repository = wire::repository(&answer.body, organization, name);
-        repository.map(Some).map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))
+        let shown = wire::repository(&answer.body, organization, name);
+        let shown = shown.map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+        self.note_unreadable(&shown.unreadable);
+        Ok(shown.rows.into_iter().next())
+    }
+
+    fn note_unreadable(&self, unreadable: &Unreadable) {
+        unreadable.counts().for_each(|(field, count)| self.client.metrics().unreadable(field, count));
+    }
+
+    /// The total in the header of a page, where there is one that can be read.
+    fn stated_total(&self, headers: &HeaderMap) -> Option<u64> {
+        let value = headers.get(CONTENT_RANGE)?;
+        let total = value.to_str().ok().and_then(wire::content_range_total);
+        if total.is_none() {
+            self.client.metrics().unreadable("total", 1);
+        }
+        total
     }
 }
 
@@ -155,10 +173,6 @@ fn next(offset: u64, limit: u32, rows: u64, total: Option<u64>) -> Next {
         Some(total) if came <= total => Next::End,
         _ => Next::Perhaps(came),
     }
-}
-
-fn stated_total(headers: &HeaderMap) -> Option<u64> {
-    wire::content_range_total(headers.get(CONTENT_RANGE)?.to_str().ok()?)
 }
 
 #[async_trait]
@@ -216,7 +230,7 @@ impl Provider for Swr {
         let path = sign::tags_path(&repository.organization, &repository.name)
             .map_err(|e| ApiError::unusable("list_tags", &self.config.endpoint, &e))?;
         let list = List { operation: "list_tags", path, query: Vec::new(), body_limit: BODY_LIMIT };
-        let decode = |body: &[u8]| Ok(Rows { rows: wire::tags(body, self.tag_info)?, total: None });
+        let decode = |body: &[u8]| wire::tags(body, self.tag_info);
         let listing = self.list(poll, list, &self.tag_pages, decode, |tag: &Tag| ("", &tag.name)).await?;
         Ok(TagListing { listing, images: None })
     }

@@ -1,8 +1,8 @@
 //! What Huawei Cloud's answers look like, and what they mean.
 //!
-//! Every field is optional, since documented examples omit some and `null` others; only the fields that are used
-//! are named, so that a tag's manifest, which is most of its row, is skipped and not decoded. A list of no rows may
-//! be `[]` or `null`.
+//! Every field but the names is optional, since documented examples omit some and `null` others, and these services
+//! are known to write values of other types than documented; only the fields that are used are named, so that a tag's
+//! manifest, which is most of its row, is skipped and not decoded. A list of no rows may be `[]` or `null`.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::client::{Refusal, Verdict};
 use crate::inventory::{Center, Repository, SharedRepository, Tag, TagInfo, Timestamp};
 use crate::provider::refusal::{self, ErrorFields};
-use crate::provider::value::{Text, count, flag, required, rfc3339};
+use crate::provider::value::{Given, Object, Rfc3339, Text, Unreadable, from_json, required};
 use crate::telemetry::Reason;
 
 /// The rows of one answer.
@@ -21,29 +21,26 @@ pub struct Rows<T> {
     pub rows: Vec<T>,
     /// `total_range`, the number of rows of the whole list; `None` unless the rows that state it agree.
     pub total: Option<u64>,
+    /// What could not be read.
+    pub unreadable: Unreadable,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct RepositoryRow<'a> {
     #[serde(borrow)]
     namespace: Option<Text<'a>>,
     name: Option<Text<'a>>,
-    category: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    size: Option<u64>,
-    is_public: Option<bool>,
-    #[serde(default, deserialize_with = "count")]
-    num_images: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    num_download: Option<u64>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    created_at: Option<Timestamp>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    updated_at: Option<Timestamp>,
-    path: Option<Text<'a>>,
-    tags: Option<Vec<Text<'a>>>,
-    #[serde(default, deserialize_with = "count")]
-    total_range: Option<u64>,
+    category: Given<Text<'a>>,
+    size: Given<u64>,
+    is_public: Given<bool>,
+    num_images: Given<u64>,
+    num_download: Given<u64>,
+    created_at: Given<Rfc3339>,
+    updated_at: Given<Rfc3339>,
+    path: Given<Text<'a>>,
+    tags: Given<Vec<Given<Text<'a>>>>,
+    total_range: Given<u64>,
 }
 
 /// Decodes a page of the list of repositories.
@@ -51,46 +48,42 @@ struct RepositoryRow<'a> {
 /// <https://support.huaweicloud.com/api-swr/swr_02_0034.html>
 pub fn repositories(body: &[u8]) -> Result<Rows<Repository>, serde_json::Error> {
     let rows: Vec<RepositoryRow> = list(body)?;
-    let total = agreed(rows.iter().map(|row| row.total_range));
+    let mut odd = Unreadable::default();
+    let total = agreed(rows.iter().map(|row| odd.take("total", row.total_range)));
     let mut repositories = Vec::with_capacity(rows.len());
     for row in rows {
         repositories.push(Repository {
             organization: required(row.namespace, "namespace")?,
             name: required(row.name, "name")?,
-            size_bytes: row.size,
-            images: row.num_images,
-            downloads: row.num_download,
-            created: row.created_at,
-            updated: row.updated_at,
-            public: row.is_public,
-            category: row.category.map(Text::into_box),
-            image: row.path.map(Text::into_box),
-            tag_names_hash: row.tags.map(|tags| hash(&tags)),
+            size_bytes: odd.take("repository_size_bytes", row.size),
+            images: odd.take("repository_images", row.num_images),
+            downloads: odd.take("repository_downloads", row.num_download),
+            created: time(odd.take("repository_created_timestamp_seconds", row.created_at)),
+            updated: time(odd.take("repository_updated_timestamp_seconds", row.updated_at)),
+            public: odd.take("repository_public", row.is_public),
+            category: odd.take("repository_info", row.category).map(Text::into_box),
+            image: odd.take("repository_info", row.path).map(Text::into_box),
+            tag_names_hash: tag_names(row.tags, &mut odd),
         });
     }
-    Ok(Rows { rows: repositories, total })
+    Ok(Rows { rows: repositories, total, unreadable: odd })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct SharedRepositoryRow<'a> {
     #[serde(borrow)]
     namespace: Option<Text<'a>>,
     name: Option<Text<'a>>,
-    domain_name: Option<Text<'a>>,
-    category: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    size: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    num_images: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    num_download: Option<u64>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    updated_at: Option<Timestamp>,
+    domain_name: Given<Text<'a>>,
+    category: Given<Text<'a>>,
+    size: Given<u64>,
+    num_images: Given<u64>,
+    num_download: Given<u64>,
+    updated_at: Given<Rfc3339>,
     /// One of the vendor's examples has a text here.
-    #[serde(default, deserialize_with = "flag")]
-    status: Option<bool>,
-    #[serde(default, deserialize_with = "count")]
-    total_range: Option<u64>,
+    status: Given<bool>,
+    total_range: Given<u64>,
 }
 
 /// Decodes a page of the list of shared repositories that was asked for with `center`.
@@ -98,122 +91,128 @@ struct SharedRepositoryRow<'a> {
 /// <https://support.huaweicloud.com/api-swr/swr_02_0075.html>
 pub fn shared_repositories(body: &[u8], center: Center) -> Result<Rows<SharedRepository>, serde_json::Error> {
     let rows: Vec<SharedRepositoryRow> = list(body)?;
-    let total = agreed(rows.iter().map(|row| row.total_range));
+    let mut odd = Unreadable::default();
+    let total = agreed(rows.iter().map(|row| odd.take("total", row.total_range)));
     let mut repositories = Vec::with_capacity(rows.len());
     for row in rows {
+        let valid = odd.take("shared_repository_valid", row.status);
+        let updated = odd.take("shared_repository_updated_timestamp_seconds", row.updated_at);
         repositories.push(SharedRepository {
             center,
             organization: required(row.namespace, "namespace")?,
             name: required(row.name, "name")?,
-            size_bytes: row.size,
-            images: row.num_images,
-            downloads: row.num_download,
-            updated: row.updated_at,
+            size_bytes: odd.take("shared_repository_size_bytes", row.size),
+            images: odd.take("shared_repository_images", row.num_images),
+            downloads: odd.take("shared_repository_downloads", row.num_download),
+            updated: time(updated),
             // Of its own shares the account is always told `false`.
-            valid: row.status.filter(|_| center == Center::ThirdParty),
-            owner_account: row.domain_name.map(Text::into_box),
-            category: row.category.map(Text::into_box),
+            valid: valid.filter(|_| center == Center::ThirdParty),
+            owner_account: odd.take("shared_repository_info", row.domain_name).map(Text::into_box),
+            category: odd.take("shared_repository_info", row.category).map(Text::into_box),
         });
     }
-    Ok(Rows { rows: repositories, total })
+    Ok(Rows { rows: repositories, total, unreadable: odd })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct TagRow<'a> {
     /// The list writes it with a capital, the description of a single tag without.
     #[serde(borrow, rename = "Tag")]
     capital_tag: Option<Text<'a>>,
     tag: Option<Text<'a>>,
-    digest: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    size: Option<u64>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    updated: Option<Timestamp>,
-    #[serde(default, deserialize_with = "count")]
-    tag_type: Option<u64>,
+    digest: Given<Text<'a>>,
+    size: Given<u64>,
+    created: Given<Rfc3339>,
+    updated: Given<Rfc3339>,
+    tag_type: Given<u64>,
 }
 
 /// Decodes a page of the list of a repository's tags, with digest and kind only if `info` asks for them.
 ///
 /// <https://support.huaweicloud.com/api-swr/swr_02_0035.html>
-pub fn tags(body: &[u8], info: bool) -> Result<Vec<Tag>, serde_json::Error> {
+pub fn tags(body: &[u8], info: bool) -> Result<Rows<Tag>, serde_json::Error> {
     let rows: Vec<TagRow> = list(body)?;
+    let mut odd = Unreadable::default();
     let mut tags = Vec::with_capacity(rows.len());
     for row in rows {
-        let kind = match row.tag_type {
+        let kind = match odd.take("tag_info", row.tag_type) {
             Some(0) => Some("manifest"),
             Some(1) => Some("index"),
             _ => None,
         };
-        let digest = row.digest;
+        let digest = odd.take("tag_info", row.digest);
         tags.push(Tag {
             name: required(row.capital_tag.or(row.tag), "Tag")?,
-            size_bytes: row.size,
-            created: row.created,
-            updated: row.updated,
+            size_bytes: odd.take("tag_size_bytes", row.size),
+            created: time(odd.take("tag_created_timestamp_seconds", row.created)),
+            updated: time(odd.take("tag_updated_timestamp_seconds", row.updated)),
             last_pulled: None,
             info: info.then(|| Box::new(TagInfo { digest: digest.map(Text::into_box), kind })),
         });
     }
-    Ok(tags)
+    Ok(Rows { rows: tags, total: None, unreadable: odd })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct ShownRepository<'a> {
     #[serde(borrow)]
     name: Option<Text<'a>>,
-    category: Option<Text<'a>>,
-    #[serde(default, deserialize_with = "count")]
-    size: Option<u64>,
-    is_public: Option<bool>,
-    #[serde(default, deserialize_with = "count")]
-    num_images: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    num_download: Option<u64>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    created: Option<Timestamp>,
-    #[serde(default, deserialize_with = "rfc3339")]
-    updated: Option<Timestamp>,
-    path: Option<Text<'a>>,
+    category: Given<Text<'a>>,
+    size: Given<u64>,
+    is_public: Given<bool>,
+    num_images: Given<u64>,
+    num_download: Given<u64>,
+    created: Given<Rfc3339>,
+    updated: Given<Rfc3339>,
+    path: Given<Text<'a>>,
 }
 
 /// Decodes the description of the single repository that was asked for as `organization` and `name`: the answer
-/// does not repeat the organization.
+/// does not repeat the organization. It is the one row.
 ///
 /// <https://support.huaweicloud.com/api-swr/swr_02_0033.html>
-pub fn repository(body: &[u8], organization: &str, name: &str) -> Result<Repository, serde_json::Error> {
-    let shown: ShownRepository = serde_json::from_slice(body)?;
+pub fn repository(
+    body: &[u8],
+    organization: &str,
+    name: &str,
+) -> Result<Rows<Repository>, serde_json::Error> {
+    let Object(shown) = from_json::<Object<ShownRepository>>(body)?;
     required::<serde_json::Error>(shown.name, "name")?;
-    Ok(Repository {
+    let mut odd = Unreadable::default();
+    let repository = Repository {
         organization: organization.into(),
         name: name.into(),
-        size_bytes: shown.size,
-        images: shown.num_images,
-        downloads: shown.num_download,
-        created: shown.created,
-        updated: shown.updated,
-        public: shown.is_public,
-        category: shown.category.map(Text::into_box),
-        image: shown.path.map(Text::into_box),
+        size_bytes: odd.take("repository_size_bytes", shown.size),
+        images: odd.take("repository_images", shown.num_images),
+        downloads: odd.take("repository_downloads", shown.num_download),
+        created: time(odd.take("repository_created_timestamp_seconds", shown.created)),
+        updated: time(odd.take("repository_updated_timestamp_seconds", shown.updated)),
+        public: odd.take("repository_public", shown.is_public),
+        category: odd.take("repository_info", shown.category).map(Text::into_box),
+        image: odd.take("repository_info", shown.path).map(Text::into_box),
         tag_names_hash: None,
-    })
+    };
+    Ok(Rows { rows: vec![repository], total: None, unreadable: odd })
 }
 
 /// Reads when an IAM token expires from the answer to `POST /v3/auth/tokens`; the token itself is in a header.
 pub fn token_expiry(body: &[u8]) -> Result<Option<Timestamp>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Answer {
-        token: Option<Token>,
+        token: Option<Object<Token>>,
     }
     #[derive(Deserialize)]
     struct Token {
-        #[serde(default, deserialize_with = "rfc3339")]
-        expires_at: Option<Timestamp>,
+        #[serde(default)]
+        expires_at: Given<Rfc3339>,
     }
-    let answer: Answer = serde_json::from_slice(body)?;
-    Ok(answer.token.and_then(|token| token.expires_at))
+    let Object(answer) = from_json::<Object<Answer>>(body)?;
+    Ok(match answer.token.map(|Object(token)| token.expires_at) {
+        Some(Given::Yes(Rfc3339(time))) => Some(time),
+        _ => None,
+    })
 }
 
 /// Reads the number of rows of a whole list from the header `Content-Range`.
@@ -280,17 +279,28 @@ const CURES: [(&str, &str); 3] = [
 ];
 
 fn list<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<Vec<T>, serde_json::Error> {
-    let rows: Option<Vec<T>> = serde_json::from_slice(body)?;
-    Ok(rows.unwrap_or_default())
+    let rows: Option<Vec<Object<T>>> = from_json(body)?;
+    Ok(rows.unwrap_or_default().into_iter().map(|Object(row)| row).collect())
 }
 
-/// The same names in any order give the same number.
-fn hash(names: &[Text<'_>]) -> u64 {
-    let mut names: Vec<&str> = names.iter().map(|name| &*name.0).collect();
-    names.sort_unstable();
+fn time(time: Option<Rfc3339>) -> Option<Timestamp> {
+    time.map(|Rfc3339(time)| time)
+}
+
+/// A number for the names of a repository's tags: the same in any order. What is no name counts for none.
+fn tag_names(names: Given<Vec<Given<Text<'_>>>>, odd: &mut Unreadable) -> Option<u64> {
+    let names = odd.take("tag_names", names)?;
+    let mut read = Vec::with_capacity(names.len());
+    for name in names {
+        match name {
+            Given::Yes(name) => read.push(name.0),
+            Given::No | Given::Unreadable => odd.add("tag_names"),
+        }
+    }
+    read.sort_unstable();
     let mut hasher = DefaultHasher::new();
-    names.hash(&mut hasher);
-    hasher.finish()
+    read.hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 /// The total that the rows of a page state, unless they contradict each other.

@@ -100,6 +100,12 @@ impl SourceMetrics {
         self.families.duplicates.with_label_values(&[self.name()]).inc_by(rows);
     }
 
+    /// Counts values of an answer that could not be read; `field` is one of
+    /// [`UNREADABLE_FIELDS`](crate::telemetry::UNREADABLE_FIELDS).
+    pub fn unreadable(&self, field: &str, values: u64) {
+        self.families.unreadable_values.with_label_values(&[self.name(), field]).inc_by(values);
+    }
+
     /// Counts a repository whose tags were read, or could not be read.
     pub fn tag_listing(&self, outcome: Result<(), Reason>) {
         match outcome {

@@ -13,6 +13,12 @@ pub fn rewritten(body: &[u8]) -> Vec<Vec<u8>> {
     vec![format!("{value:#}").into_bytes(), escaped.into_bytes()]
 }
 
+/// The value in `body`, before which there may be a byte order mark; `None` also where it is a document that no value
+/// can keep: too deep, or with numbers beyond all range.
+pub fn value(body: &[u8]) -> Option<Value> {
+    serde_json::from_slice(body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)).ok()
+}
+
 /// What `decoder` reads in `body`, and must read in the `rewritten` bodies too.
 pub fn decode<T: Debug + PartialEq>(
     body: &[u8],

@@ -3,9 +3,10 @@
 use container_registry_exporter::inventory::Tag;
 use container_registry_exporter::provider::ncr::wire::{self, Page};
 
-use super::json::{decode, rewritten};
+use super::json::{decode, rewritten, value};
+use serde_json::Value;
 
-/// Rows have names, page 0 never follows, and neither spaces nor escapes in the JSON make a difference.
+/// Rows have names, no answer without the sign of a list is taken for one, page 0 never follows, and neither spaces nor escapes in the JSON make a difference.
 pub fn run(body: &[u8]) {
     let rewritten = rewritten(body);
     let rewritten = rewritten.as_slice();
@@ -25,10 +26,18 @@ pub fn run(body: &[u8]) {
         assert!(page.rows.iter().all(|tag| !tag.name.is_empty() && tag.info.is_some()));
         shapes.push((page.rows.len(), page.count, page.next));
         let rows = page.rows.into_iter().map(|tag| Tag { info: None, ..tag }).collect();
-        Page { rows, count: page.count, next: page.next }
+        Page { rows, count: page.count, next: page.next, unreadable: page.unreadable }
     });
     assert_eq!(wire::tags(body, false).ok(), without_info);
     // The envelope means the same whatever the rows are.
     assert!(shapes.windows(2).all(|two| two[0] == two[1]), "{shapes:?}");
     assert!(shapes.iter().all(|(_, _, next)| *next != Some(0)));
+    // Only an object with `results`, a list of objects or `null`, is a list.
+    let Some(value) = value(body) else { return };
+    let listed = match value.get("results") {
+        Some(Value::Null) => Some(0),
+        Some(Value::Array(rows)) => rows.iter().all(Value::is_object).then_some(rows.len()),
+        _ => None,
+    };
+    assert!(shapes.iter().all(|(rows, _, _)| Some(*rows) == listed), "{shapes:?}");
 }

@@ -2,7 +2,17 @@ use super::*;
 use proptest::prelude::*;
 use proptest::string::string_regex;
 
-fn time(text: &str) -> Option<Timestamp> {
+/// Rows of which everything could be read.
+fn plain<T>(rows: Vec<T>, total: Option<u64>) -> Rows<T> {
+    Rows { rows, total, unreadable: Unreadable::default() }
+}
+
+fn names(names: &[&'static str]) -> Option<u64> {
+    let names = names.iter().map(|&name| Given::Yes(Text(name.into()))).collect();
+    tag_names(Given::Yes(names), &mut Unreadable::default())
+}
+
+fn at(text: &str) -> Option<Timestamp> {
     Timestamp::from_nanoseconds(text.parse::<jiff::Timestamp>().unwrap().as_nanosecond())
 }
 
@@ -15,14 +25,14 @@ fn decodes_the_vendors_example_of_the_list_of_repositories() {
         size_bytes: Some(200_977_474),
         images: Some(2),
         downloads: Some(0),
-        created: time("2021-06-10T03:24:44.784402Z"),
-        updated: time("2021-06-10T03:40:59.199352Z"),
+        created: at("2021-06-10T03:24:44.784402Z"),
+        updated: at("2021-06-10T03:40:59.199352Z"),
         public: Some(false),
         category: Some("linux".into()),
         image: Some("{Repository address}/group/busybox".into()),
-        tag_names_hash: Some(hash(&[Text("log".into()), Text("latest".into())])),
+        tag_names_hash: names(&["latest", "log"]),
     };
-    assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected], total: Some(1) });
+    assert_eq!(repositories(answer).unwrap(), plain(vec![expected], Some(1)));
 }
 
 #[test]
@@ -35,13 +45,13 @@ fn decodes_the_vendors_example_of_the_list_of_shared_repositories() {
         size_bytes: Some(115_645_792),
         images: Some(1),
         downloads: Some(0),
-        updated: time("2021-06-10T07:24:35.204517Z"),
+        updated: at("2021-06-10T07:24:35.204517Z"),
         valid: Some(true),
         owner_account: Some("domain".into()),
         category: Some("other".into()),
     };
     let decoded = shared_repositories(answer, Center::ThirdParty).unwrap();
-    assert_eq!(decoded, Rows { rows: vec![expected], total: Some(1) });
+    assert_eq!(decoded, plain(vec![expected], Some(1)));
 }
 
 #[test]
@@ -50,8 +60,8 @@ fn decodes_the_vendors_example_of_the_list_of_tags() {
     let expected = Tag {
         name: "latest".into(),
         size_bytes: Some(1_304_902),
-        created: time("2018-07-06T06:18:55Z"),
-        updated: time("2018-07-06T06:18:55Z"),
+        created: at("2018-07-06T06:18:55Z"),
+        updated: at("2018-07-06T06:18:55Z"),
         last_pulled: None,
         info: Some(Box::new(TagInfo {
             digest: Some("sha256:57b605845a6367c34bfb6ea6477f16852f59aa1861a2b51d10ab77ae0a1dc9c3".into()),
@@ -59,8 +69,8 @@ fn decodes_the_vendors_example_of_the_list_of_tags() {
         })),
     };
     let bare = Tag { info: None, ..expected.clone() };
-    assert_eq!(tags(answer, true).unwrap(), [expected]);
-    assert_eq!(tags(answer, false).unwrap(), [bare]);
+    assert_eq!(tags(answer, true).unwrap(), plain(vec![expected], None));
+    assert_eq!(tags(answer, false).unwrap(), plain(vec![bare], None));
 }
 
 #[test]
@@ -72,14 +82,14 @@ fn decodes_the_vendors_example_of_a_single_repository() {
         size_bytes: Some(2_099_575),
         images: Some(1),
         downloads: Some(0),
-        created: time("2021-06-02T09:59:25.51307Z"),
-        updated: time("2021-06-02T17:59:25.538056Z"),
+        created: at("2021-06-02T09:59:25.51307Z"),
+        updated: at("2021-06-02T17:59:25.538056Z"),
         public: Some(false),
         category: Some("other".into()),
         image: Some("{Repository address}/group/busybox".into()),
         tag_names_hash: None,
     };
-    assert_eq!(repository(answer, "group", "busybox").unwrap(), expected);
+    assert_eq!(repository(answer, "group", "busybox").unwrap(), plain(vec![expected], None));
 }
 
 #[test]
@@ -91,29 +101,54 @@ fn a_row_needs_nothing_but_its_names() {
         "total_range":null,"domain_name":null}]"#;
     let expected = Repository { organization: "o".into(), name: "a/b".into(), ..Repository::default() };
     for answer in [&bare[..], nulls] {
-        assert_eq!(repositories(answer).unwrap(), Rows { rows: vec![expected.clone()], total: None });
+        assert_eq!(repositories(answer).unwrap(), plain(vec![expected.clone()], None));
         assert_eq!(shared_repositories(answer, Center::Own).unwrap().rows[0].size_bytes, None);
     }
 }
 
 #[test]
 fn null_and_an_empty_list_have_no_rows() {
-    for answer in ["null", "[]", " [ ] "] {
+    for answer in ["null", "[]", " [ ] ", "\u{feff}[]"] {
         assert_eq!(repositories(answer.as_bytes()).unwrap().rows, []);
         assert_eq!(shared_repositories(answer.as_bytes(), Center::Own).unwrap().rows, []);
-        assert_eq!(tags(answer.as_bytes(), true).unwrap(), []);
+        assert_eq!(tags(answer.as_bytes(), true).unwrap().rows, []);
     }
 }
 
 #[test]
-fn answers_of_another_shape_are_errors() {
-    for answer in
-        ["", "{}", "<html>", r#"[{"namespace":"o","name":"n"}"#, "[null]", r#"{"repos":[]}"#, "[] []"]
-    {
+fn answers_without_the_sign_of_a_list_are_errors() {
+    for answer in [
+        "",
+        "{}",
+        "<html>",
+        "false",
+        "0",
+        "\"\"",
+        r#"[{"namespace":"o","name":"n","Tag":"t"}"#,
+        "[null]",
+        "[7]",
+        "[[]]",
+        r#"[["o","n","t"]]"#,
+        r#"{"repos":[]}"#,
+        r#"{"error_code":"APIGW.0101","error_msg":"The API does not exist"}"#,
+        r#"{"error":{"code":401,"message":"No"}}"#,
+        r#"[{"errorCode":"SVCSTG.SWR.4001048","errorMessage":"No"}]"#,
+        "[] []",
+    ] {
         assert!(repositories(answer.as_bytes()).is_err(), "{answer}");
+        assert!(shared_repositories(answer.as_bytes(), Center::Own).is_err(), "{answer}");
         assert!(tags(answer.as_bytes(), false).is_err(), "{answer}");
     }
-    for answer in ["", "null", "[]", "{}", r#"{"name":""}"#] {
+    for answer in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        r#"{"name":""}"#,
+        r#"{"name":7}"#,
+        r#"["busybox"]"#,
+        r#"{"error_code":"APIGW.0101"}"#,
+    ] {
         assert!(repository(answer.as_bytes(), "group", "busybox").is_err(), "{answer}");
     }
 }
@@ -131,20 +166,79 @@ fn rows_without_a_usable_name_are_errors() {
 }
 
 #[test]
-fn values_of_another_type_are_errors() {
-    for value in
-        [r#""size":"123""#, r#""size":{}"#, r#""is_public":"true""#, r#""tags":"a""#, r#""updated_at":1"#]
+fn names_that_no_registry_has_are_errors() {
+    let long = "n".repeat(1025);
+    for row in
+        [format!(r#"{{"namespace":"o","name":"{long}"}}"#), format!(r#"{{"namespace":"{long}","name":"n"}}"#)]
     {
-        let answer = format!(r#"[{{"namespace":"o","name":"n",{value}}}]"#);
-        assert!(repositories(answer.as_bytes()).is_err(), "{value}");
+        assert!(repositories(format!("[{row}]").as_bytes()).is_err());
     }
+    assert!(tags(format!(r#"[{{"Tag":"{long}"}}]"#).as_bytes(), false).is_err());
+    // Other texts cost themselves.
+    let answer = format!(r#"[{{"namespace":"o","name":"n","path":"{long}"}}]"#);
+    let rows = repositories(answer.as_bytes()).unwrap();
+    assert_eq!((&rows.rows[0].image, counts(&rows)), (&None, vec![("repository_info", 1)]));
+}
+
+fn counts<T>(rows: &Rows<T>) -> Vec<(&'static str, u64)> {
+    rows.unreadable.counts().collect()
+}
+
+#[test]
+fn an_odd_value_costs_itself_and_is_counted() {
+    for (field, value, feeds) in [
+        ("size", "\"a lot\"", "size_bytes"),
+        ("size", "{}", "size_bytes"),
+        ("size", "18446744073709551616", "size_bytes"),
+        ("num_images", "true", "images"),
+        ("num_images", "[2]", "images"),
+        ("num_download", "1.5", "downloads"),
+        ("num_download", "\"\"", "downloads"),
+        ("updated_at", "1711928488000", "updated_timestamp_seconds"),
+        ("updated_at", "\"yesterday\"", "updated_timestamp_seconds"),
+        ("category", "7", "info"),
+        ("category", "{}", "info"),
+    ] {
+        let answer = format!(r#"[{{"namespace":"o","name":"n","{field}":{value}}}]"#);
+        let rows = repositories(answer.as_bytes()).unwrap();
+        assert_eq!(&*rows.rows[0].name, "n");
+        assert_eq!(counts(&rows), [(&*format!("repository_{feeds}"), 1)], "{field} {value}");
+        let rows = shared_repositories(answer.as_bytes(), Center::ThirdParty).unwrap();
+        assert_eq!(counts(&rows), [(&*format!("shared_repository_{feeds}"), 1)], "{field} {value}");
+    }
+    let feeds = |row: &str| {
+        counts(&repositories(format!(r#"[{{"namespace":"o","name":"n",{row}}}]"#).as_bytes()).unwrap())
+    };
+    assert_eq!(feeds(r#""is_public":"true""#), [("repository_public", 1)]);
+    assert_eq!(feeds(r#""created_at":0"#), [("repository_created_timestamp_seconds", 1)]);
+    assert_eq!(feeds(r#""tags":"a""#), [("tag_names", 1)]);
+    assert_eq!(feeds(r#""tags":[null,"a",7]"#), [("tag_names", 2)]);
+    assert_eq!(feeds(r#""total_range":"many""#), [("total", 1)]);
+    for (field, feeds) in [
+        ("size", "tag_size_bytes"),
+        ("created", "tag_created_timestamp_seconds"),
+        ("updated", "tag_updated_timestamp_seconds"),
+        ("digest", "tag_info"),
+        ("tag_type", "tag_info"),
+    ] {
+        for value in ["{}", "[]", "true"] {
+            let answer = format!(r#"[{{"Tag":"n","{field}":{value}}}]"#);
+            assert_eq!(counts(&tags(answer.as_bytes(), true).unwrap()), [(feeds, 1)], "{field} {value}");
+        }
+    }
+    let shown = repository(br#"{"name":"n","size":"200","num_images":"two","created":7}"#, "o", "n").unwrap();
+    assert_eq!(shown.rows[0].size_bytes, Some(200));
+    assert_eq!(counts(&shown), [("repository_created_timestamp_seconds", 1), ("repository_images", 1)]);
+    // The same number as text is no odd value.
+    let rows = repositories(br#"[{"namespace":"o","name":"n","size":"123","total_range":"1"}]"#).unwrap();
+    assert_eq!((rows.rows[0].size_bytes, rows.total, counts(&rows)), (Some(123), Some(1), vec![]));
 }
 
 #[test]
 fn tag_names_come_under_either_spelling() {
     let decoded =
         tags(br#"[{"Tag":"a"},{"tag":"b","tag_type":1},{"Tag":"c","tag":"c","tag_type":7}]"#, true).unwrap();
-    let seen: Vec<_> = decoded.iter().map(|tag| (&*tag.name, tag.info.as_ref().unwrap().kind)).collect();
+    let seen: Vec<_> = decoded.rows.iter().map(|tag| (&*tag.name, tag.info.as_ref().unwrap().kind)).collect();
     assert_eq!(seen, [("a", None), ("b", Some("index")), ("c", None)]);
 }
 
@@ -193,7 +287,7 @@ fn reads_the_total_of_a_content_range() {
 fn reads_when_a_token_expires() {
     let answer =
         br#"{"token":{"expires_at":"2020-01-04T09:05:22.701000Z","methods":["password"],"catalog":[]}}"#;
-    assert_eq!(token_expiry(answer).unwrap(), time("2020-01-04T09:05:22.701Z"));
+    assert_eq!(token_expiry(answer).unwrap(), at("2020-01-04T09:05:22.701Z"));
     assert_eq!(token_expiry(br#"{"token":null}"#).unwrap(), None);
     assert!(token_expiry(b"<html>").is_err());
 }
