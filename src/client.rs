@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt as _;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -74,6 +74,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// Its body, decompressed.
     pub body: Vec<u8>,
+    /// What the request said that must not come back in an error.
+    secrets: Vec<HeaderValue>,
 }
 
 impl ApiClient {
@@ -192,6 +194,20 @@ impl ApiClient {
         }
     }
 
+    /// The error of a call whose good `answer` is not what was asked for: the `problem`, and what the answer says.
+    pub fn unreadable(
+        &self,
+        call: Call<'_>,
+        elapsed: Duration,
+        answer: &Answer,
+        problem: &serde_json::Error,
+    ) -> ApiError {
+        let body = &answer.body[..answer.body.len().min(ERROR_BODY_LIMIT)];
+        let secrets: Vec<&str> = answer.secrets.iter().filter_map(|value| value.to_str().ok()).collect();
+        let said = (self.classify)(200, body).clean(&secrets);
+        ApiError::new(call, 1, elapsed, Cause::Decode(format!("{problem} ({said})").into()))
+    }
+
     /// Sends a request and reads its answer; the status too, where one came.
     async fn exchange(
         &self,
@@ -214,15 +230,20 @@ impl ApiClient {
         let limit = if good { call.body_limit } else { ERROR_BODY_LIMIT };
         let body = read_body(&mut response, limit).await;
         let outcome = match body {
-            Ok(body) if good => Ok(Answer { headers: response.headers().clone(), body }),
+            Ok(body) if good => {
+                Ok(Answer { headers: response.headers().clone(), body, secrets: secret_headers })
+            }
             Err(cause) if good => Err(cause),
             // An error is an error even where its body cannot be read.
             body => {
                 let secrets = secret_headers.iter().filter_map(|value| value.to_str().ok());
                 let secrets: Vec<&str> =
                     secrets.chain(body_secret.as_ref().map(ExposeSecret::expose_secret)).collect();
-                let refusal = (self.classify)(status, &body.unwrap_or_default()).clean(&secrets);
-                let refusal = refusal.blame_clock(skew);
+                let mut refusal = (self.classify)(status, &body.unwrap_or_default());
+                if let Some(target) = redirect(status, call.url, response.headers()) {
+                    refusal.message = Some(target);
+                }
+                let refusal = refusal.clean(&secrets).blame_clock(skew);
                 let retry_after = retry::retry_after(response.headers(), SystemTime::now());
                 Err(Cause::Refused { refusal, retry_after })
             }
@@ -282,6 +303,13 @@ fn judge(
         _ => {}
     }
     Ok(())
+}
+
+/// Where a redirect leads, as host and path; a query may hold a secret.
+fn redirect(status: u16, from: &url::Url, headers: &HeaderMap) -> Option<String> {
+    let location = headers.get(LOCATION).filter(|_| (300..400).contains(&status))?;
+    let to = from.join(location.to_str().ok()?).ok()?;
+    Some(format!("it leads to {}{}", to.host_str().unwrap_or_default(), to.path()))
 }
 
 /// A header that no library's log shows.

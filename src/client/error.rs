@@ -191,6 +191,8 @@ pub enum Verdict {
 
 /// The longest text of an API that is kept, in characters: enough for every documented message.
 const LONGEST_TEXT: usize = 300;
+/// The longest text of anybody else: what comes without a code is a page or plain text.
+const LONGEST_PLAIN_TEXT: usize = 200;
 
 impl Refusal {
     /// Takes `secrets` out of the API's texts, some of which repeat the request, and cuts them to a sensible length.
@@ -204,11 +206,15 @@ impl Refusal {
         secrets.retain(|secret| !secret.is_empty());
         // One may be part of another.
         secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
+        let longest = if self.code.is_some() { LONGEST_TEXT } else { LONGEST_PLAIN_TEXT };
         for text in [&mut self.code, &mut self.message].into_iter().flatten() {
             for secret in &secrets {
                 *text = text.replace(secret, "[redacted]");
             }
-            if let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT) {
+            if text.contains(char::is_whitespace) {
+                *text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            }
+            if let Some((end, _)) = text.char_indices().nth(longest) {
                 text.truncate(end);
                 text.push('…');
             }
@@ -318,6 +324,15 @@ mod tests {
     #[test]
     fn cuts_a_long_message_at_a_character() {
         let cleaned = refusal(&"é".repeat(10_000)).clean(&[]);
-        assert_eq!(cleaned.message, Some("é".repeat(LONGEST_TEXT) + "…"));
+        assert_eq!(cleaned.message, Some("é".repeat(LONGEST_PLAIN_TEXT) + "…"));
+        let own = Refusal { code: Some("7".to_owned()), ..refusal(&"é".repeat(10_000)) }.clean(&[]);
+        assert_eq!(own.message, Some("é".repeat(LONGEST_TEXT) + "…"));
+    }
+
+    #[test]
+    fn makes_one_line_of_a_page() {
+        let cleaned = refusal("upstream\n\n   said\tno\r\n").clean(&["a  b"]);
+        assert_eq!(cleaned.message.as_deref(), Some("upstream said no"));
+        assert_eq!(refusal("key a  b here").clean(&["a  b"]).message.as_deref(), Some("key [redacted] here"));
     }
 }

@@ -29,6 +29,8 @@ pub enum ErrorShape {
     Empty,
     /// A page of some proxy between us and the service.
     Html,
+    /// The message as it is.
+    Text,
 }
 
 /// An error body: a shape and what to put in.
@@ -51,6 +53,11 @@ impl ErrorBody {
     /// An answer without a body.
     pub fn empty() -> Self {
         Self::new(ErrorShape::Empty, "", "")
+    }
+
+    /// Any text.
+    pub fn text(text: &str) -> Self {
+        Self::new(ErrorShape::Text, "", text)
     }
 
     /// A proxy's page.
@@ -80,6 +87,7 @@ impl ErrorBody {
             ErrorShape::NcrText => ncr(&json!(code), message),
             ErrorShape::NcrNumber => ncr(&number(code), message),
             ErrorShape::Empty => return (None, Vec::new()),
+            ErrorShape::Text => return (Some("text/plain"), self.message.clone().into_bytes()),
             ErrorShape::Html => {
                 return (Some("text/html"), b"<html><body><h1>Bad Gateway</h1></body></html>\n".to_vec());
             }

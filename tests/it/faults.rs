@@ -2,6 +2,7 @@
 //! is shown or sent elsewhere, and the next poll heals it all.
 
 mod listings;
+mod texts;
 mod values;
 
 use std::io::ErrorKind;

@@ -104,7 +104,7 @@ impl Ncr {
             let sent = Instant::now();
             let answer = self.get(poll, call, &url).await?;
             let page = decode(&answer.body)
-                .map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+                .map_err(|e| self.client.unreadable(call, sent.elapsed(), &answer, &e))?;
             page.unreadable
                 .counts()
                 .for_each(|(field, count)| self.client.metrics().unreadable(field, count));

@@ -181,11 +181,11 @@ fn either(time: Option<Milliseconds>, other: Option<Milliseconds>) -> Option<Tim
 }
 
 /// The gateway writes an `error` with `errorCode` (text or number), `message` and `details`; the service
-/// `returnCode` and `returnMessage`, bare or in a `responseError`.
+/// `returnCode` and `returnMessage`, or `responseCode` and `responseMessage`, bare or in a `responseError`.
 const ERROR_FIELDS: ErrorFields = ErrorFields {
     inner: &["error", "responseError"],
-    codes: &["errorCode", "returnCode"],
-    messages: &["message", "returnMessage", "details"],
+    codes: &["errorCode", "returnCode", "responseCode"],
+    messages: &["message", "returnMessage", "responseMessage", "details"],
 };
 
 /// The part of them that the service writes.
@@ -419,8 +419,10 @@ mod tests {
             (r#"{"error":{"errorCode":210,"message":"No","details":"Why"}}"#, Some("210"), Some("No: Why")),
             (r#"{"responseError":{"returnCode":"900","returnMessage":"No"}}"#, Some("900"), Some("No")),
             (r#"{"returnCode":900,"returnMessage":"No"}"#, Some("900"), Some("No")),
-            ("<error><errorCode>210</errorCode></error>", None, None),
-            ("<html>", None, None),
+            (r#"{"responseError":{"responseCode":"900","responseMessage":"No"}}"#, Some("900"), Some("No")),
+            (r#"{"responseCode":900,"responseMessage":"No"}"#, Some("900"), Some("No")),
+            ("<error><errorCode>210</errorCode><message>No</message></error>", Some("210"), Some("No")),
+            ("<html>", None, Some("<html>")),
             ("", None, None),
         ] {
             let refusal = classify(500, body.as_bytes());

@@ -9,9 +9,7 @@ use tokio::time::Instant;
 use super::auth::{Auth, Target};
 use super::sign;
 use super::wire::{self, Rows};
-use crate::client::{
-    self, Answer, ApiClient, ApiError, Call, Cause, Guards, Listing, Next, Page, PageSizes, Pages, Poll,
-};
+use crate::client::{self, ApiClient, ApiError, Call, Guards, Listing, Next, Page, PageSizes, Pages, Poll};
 use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
 use crate::provider::value::Unreadable;
@@ -81,13 +79,13 @@ impl Swr {
             let target = Target::new(&self.config.endpoint, &list.path, query);
             let call = list.call(&target);
             let sent = Instant::now();
-            let Answer { headers, body } = self.auth.get(&self.client, poll, call, &target).await?;
-            let Rows { rows, total, unreadable } =
-                decode(&body).map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+            let answer = self.auth.get(&self.client, poll, call, &target).await?;
+            let Rows { rows, total, unreadable } = decode(&answer.body)
+                .map_err(|e| self.client.unreadable(call, sent.elapsed(), &answer, &e))?;
             self.note_unreadable(&unreadable);
             // A page beyond the end states a total of 0.
             let beyond = rows.is_empty() && offset > 0;
-            let total = self.stated_total(&headers).or(total).filter(|_| !beyond);
+            let total = self.stated_total(&answer.headers).or(total).filter(|_| !beyond);
             let next = next(offset, limit, rows.len() as u64, total);
             Ok(Page { rows, total, next })
         };
@@ -128,7 +126,7 @@ impl Swr {
             outcome => outcome?,
         };
         let shown = wire::repository(&answer.body, organization, name);
-        let shown = shown.map_err(|e| ApiError::new(call, 1, sent.elapsed(), Cause::Decode(e.into())))?;
+        let shown = shown.map_err(|e| self.client.unreadable(call, sent.elapsed(), &answer, &e))?;
         self.note_unreadable(&shown.unreadable);
         Ok(shown.rows.into_iter().next())
     }
