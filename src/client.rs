@@ -9,14 +9,16 @@ pub mod pace;
 pub mod page;
 pub mod retry;
 
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use flate2::read::MultiGzDecoder;
 use futures_util::FutureExt as _;
-use reqwest::header::{HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{HeaderMap, HeaderValue, LOCATION, TRANSFER_ENCODING};
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -227,9 +229,12 @@ impl ApiClient {
             self.metrics.clock_skew(skew);
         }
         let good = response.status().is_success();
+        let unframed =
+            response.content_length().is_none() && !response.headers().contains_key(TRANSFER_ENCODING);
         let limit = if good { call.body_limit } else { ERROR_BODY_LIMIT };
         let body = read_body(&mut response, limit).await;
         let outcome = match body {
+            Ok(body) if good && unframed && ends_early(&body) => Err(Cause::Cut),
             Ok(body) if good => {
                 Ok(Answer { headers: response.headers().clone(), body, secrets: secret_headers })
             }
@@ -334,5 +339,25 @@ async fn read_body(response: &mut reqwest::Response, limit: usize) -> Result<Vec
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body)
+    // Whatever it is called, `gzip`, `x-gzip`, `GZIP` or nothing: no text begins like this.
+    if body.starts_with(&[0x1f, 0x8b]) { unpack(&body, limit) } else { Ok(body) }
+}
+
+fn unpack(packed: &[u8], limit: usize) -> Result<Vec<u8>, Cause> {
+    // Its last four bytes tell how long it becomes, if it is in one piece and they are right.
+    let length = packed.last_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+    let mut body = Vec::with_capacity(usize::try_from(length).unwrap_or(limit).min(limit));
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    match MultiGzDecoder::new(packed).take(most).read_to_end(&mut body) {
+        Ok(_) if body.len() > limit => Err(Cause::TooLarge(limit)),
+        Ok(_) => Ok(body),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Cause::Cut),
+        Err(error) => Err(Cause::Decode(format!("the body is gzip, and broken: {error}").into())),
+    }
+}
+
+/// Whether JSON breaks off, of which nothing but its own end tells how long it is.
+fn ends_early(body: &[u8]) -> bool {
+    let began = matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
+    began && serde_json::from_slice::<IgnoredAny>(body).is_err_and(|error| error.is_eof())
 }

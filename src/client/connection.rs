@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::io;
 use std::time::Duration;
 
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
 use secrecy::zeroize::Zeroizing;
 use url::Url;
@@ -50,11 +51,21 @@ pub fn direct_client(endpoint: &Url) -> io::Result<Client> {
     builder.build().map_err(io::Error::other)
 }
 
+/// Most headers of an answer: the library stops at 100, which chains of proxies reach.
+const MOST_HEADERS: usize = 1000;
+
 /// What all clients have in common. The proxies of the environment stand in the configuration.
 fn builder() -> ClientBuilder {
     // The library has no default; a second installation is refused, which is as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
+        // Servers and proxies of all ages stand in between: what can be read is read.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_max_headers(MOST_HEADERS)
+        // Unpacked by the caller: the library knows one of its names only, and hides how the body was framed.
+        .gzip(false)
+        .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .redirect(redirect::Policy::none())
         .no_proxy()
         .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
@@ -71,8 +82,13 @@ pub fn cause(error: reqwest::Error) -> Cause {
         return Cause::Tls(error);
     }
     // The library calls everything about a body a matter of decoding, the connection that breaks under it included.
-    let broken = find::<hyper::Error>(&error).is_some();
-    if error.is_decode() && !broken { Cause::Decode(Box::new(error)) } else { Cause::Connect(error) }
+    match find::<hyper::Error>(&error) {
+        Some(broken) if broken.is_parse() => {
+            Cause::Protocol(format!("what answers there does not speak HTTP ({broken})"))
+        }
+        None if error.is_decode() => Cause::Decode(Box::new(error)),
+        _ => Cause::Connect(error),
+    }
 }
 
 /// What a failed handshake means and what cures it, where the library's own words do not say.

@@ -84,6 +84,9 @@ pub enum Cause {
     /// No connection, or it broke.
     #[error("no connection")]
     Connect(#[source] reqwest::Error),
+    /// The connection's end is the body's, and came too early.
+    #[error("the answer ends before its end")]
+    Cut,
     /// The TLS handshake failed.
     #[error("TLS failed{}", connection::words(.0).map(|words| format!(": {words}")).unwrap_or_default())]
     Tls(#[source] reqwest::Error),
@@ -142,7 +145,7 @@ impl Cause {
     /// The word of the closed set.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Connect(_) => Reason::Connect,
+            Self::Connect(_) | Self::Cut => Reason::Connect,
             Self::Tls(_) => Reason::Tls,
             Self::Timeout(_) => Reason::Timeout,
             Self::Refused { refusal, .. } => refusal.reason,

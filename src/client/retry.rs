@@ -33,7 +33,7 @@ pub fn delays() -> ExponentialBackoff {
 /// another attempt does not help or `delays` has ended.
 pub fn delay(cause: &Cause, delays: &mut ExponentialBackoff) -> Option<Duration> {
     let asked = match cause {
-        Cause::Connect(_) | Cause::Timeout(_) => None,
+        Cause::Connect(_) | Cause::Cut | Cause::Timeout(_) => None,
         Cause::Refused { refusal, retry_after } if refusal.retry => *retry_after,
         _ => return None,
     };

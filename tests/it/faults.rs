@@ -1,6 +1,7 @@
 //! Everything that can go wrong at every call: the poll fails for the right reason, nothing is lost, nothing secret
 //! is shown or sent elsewhere, and the next poll heals it all.
 
+mod bytes;
 mod listings;
 mod texts;
 mod values;
