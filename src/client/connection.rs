@@ -83,12 +83,17 @@ pub fn cause(error: reqwest::Error) -> Cause {
     }
     // The library calls everything about a body a matter of decoding, the connection that breaks under it included.
     match find::<hyper::Error>(&error) {
-        Some(broken) if broken.is_parse() => {
+        Some(broken) if broken.is_parse() || spoke_first(broken) => {
             Cause::Protocol(format!("what answers there does not speak HTTP ({broken})"))
         }
         None if error.is_decode() => Cause::Decode(Box::new(error)),
         _ => Cause::Connect(error),
     }
+}
+
+/// Whether something came before anything was asked, as servers of SSH and mail do. The library has no better sign.
+fn spoke_first(error: &hyper::Error) -> bool {
+    error.is_canceled() && error.source().is_some_and(|e| e.to_string().contains("unexpected message"))
 }
 
 /// What a failed handshake means and what cures it, where the library's own words do not say.

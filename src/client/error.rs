@@ -53,7 +53,7 @@ impl ApiError {
     /// Whether the service itself, in its own form, says that there is no such thing.
     pub fn is_absence(&self) -> bool {
         matches!(&self.cause, Cause::Refused { refusal, .. }
-            if refusal.reason == Reason::NotFound && refusal.code.is_some())
+            if refusal.reason == Reason::NotFound && refusal.credential == Verdict::Accepted)
     }
 
     /// The error of the same call that was not made again, since it is not to be for so long.
@@ -67,6 +67,14 @@ impl ApiError {
         let cause = Cause::Waiting { reason: self.reason(), message, next_attempt };
         let (elapsed, url) = (Duration::ZERO, self.url.clone());
         Self { operation: self.operation, method: self.method, url, attempts: 0, elapsed, cause }
+    }
+
+    /// What the API answered to `operation`; nothing where another step failed, such as getting a token.
+    pub fn refusal_of(&self, operation: &str) -> Option<&Refusal> {
+        match &self.cause {
+            Cause::Refused { refusal, .. } if self.operation == operation => Some(refusal),
+            _ => None,
+        }
     }
 
     /// When a refused credential may be tried again.

@@ -37,7 +37,7 @@ pub fn from_answer(status: u16, body: &[u8], fields: ErrorFields) -> Refusal {
     let text = text.trim_start_matches('\u{feff}').trim();
     match serde_json::from_str(text) {
         Ok(body) => read(&body, fields, &mut refusal),
-        Err(_) if text.starts_with('<') => read_markup(text, fields, &mut refusal),
+        Err(_) if text.starts_with('<') && page(text).is_none() => read_markup(text, fields, &mut refusal),
         Err(_) => {}
     }
     if refusal.code.is_none() && refusal.message.is_none() {

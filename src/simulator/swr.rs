@@ -342,14 +342,15 @@ fn bad_parameter(swr: &Swr, what: &str) -> Reply {
     Reply::error(400, &error)
 }
 
-/// 404 is documented for list tags and show repository; Terraform's provider meets 400 with a code of its own.
+/// 404 is documented for list tags and show repository; Terraform's provider meets 400 for what is not found.
 fn not_found(swr: &Swr, key: &str) -> Reply {
     let organization = key.split('/').next().unwrap_or_default();
     let known = swr.repositories.values().any(|repository| repository.organization == organization);
-    let (status, code, message) = match (swr.not_found_is_400, known) {
-        (true, _) => (400, "SVCSTG.SWR.4000306", "The image repository does not exist"),
-        (false, true) => (404, "SVCSTG.SWR.4040113", "Image resource not found"),
-        (false, false) => (404, "SVCSTG.SWR.4040058", "Namespace not found"),
+    let status = if swr.not_found_is_400 { 400 } else { 404 };
+    let (code, message) = if known {
+        ("SVCSTG.SWR.4040113", "Image resource not found")
+    } else {
+        ("SVCSTG.SWR.4040058", "Namespace not found")
     };
     Reply::error(status, &ErrorBody::new(swr.error_shape, code, message))
 }

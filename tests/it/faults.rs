@@ -142,12 +142,6 @@ async fn bad_answer(call: Call, reason: &'static str, fault: Fault) {
     let tag_failures = exporter.sum("exporter_tag_listing_failures_total", "");
     let of_reason = format!("reason=\"{reason}\"");
     match (collector, reason) {
-        (_, "not_found") if call == Call::ShowRepository => {
-            assert!(succeeded);
-            assert_eq!((failures, tag_failures), (0.0, 0.0));
-            assert_eq!(exporter.number("source_repositories{source=\"swr\"}"), 1.0);
-            assert_eq!(exporter.number(&up), 1.0);
-        }
         (Collector::Tags, _) => {
             assert_eq!(tag_failures, 1.0);
             assert_eq!(exporter.sum("exporter_tag_listing_failures_total", &of_reason), 1.0);

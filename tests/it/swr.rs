@@ -2,7 +2,7 @@
 
 mod paging;
 
-use super::support::{ALL_TAGS, Exporter, exchanges, simulator, swr, swr_with, targets};
+use super::support::{ALL_TAGS, Exporter, exchanges, simulator, swr, swr_with, swr_with_password, targets};
 use container_registry_exporter::simulator::{
     Call, ErrorBody, ErrorShape, Fault, PastTheEnd, Repository, Simulator, Tag, World, keys,
 };
@@ -209,6 +209,35 @@ async fn watches_single_repositories_and_takes_not_found_for_an_answer() {
 }
 
 #[tokio::test]
+async fn a_404_of_anybody_else_takes_no_watched_repository_away() {
+    let coded =
+        |shape, code| Fault::Status { code: 404, retry_after: None, body: ErrorBody::new(shape, code, "No") };
+    let html = || Fault::Status { code: 404, retry_after: None, body: ErrorBody::html() };
+    for (call, fault) in [
+        (Call::ShowRepository, Fault::status(404)),
+        (Call::ShowRepository, html()),
+        (Call::ShowRepository, coded(ErrorShape::Gateway, "APIGW.0101")),
+        (Call::ShowRepository, coded(ErrorShape::SwrErrors, "SVCSTG.SWR.4040083")),
+        // Of the wrong project, say.
+        (Call::CreateToken, coded(ErrorShape::Iam, "404")),
+        (Call::CreateToken, coded(ErrorShape::SwrErrors, "SVCSTG.SWR.4040113")),
+        (Call::CreateToken, html()),
+    ] {
+        let simulator = simulator(world_of_teams()).await;
+        let mut exporter =
+            Exporter::new(&swr_with_password(&simulator, "watch = [\"team/api\", \"other/tool\"]"));
+        assert!(exporter.poll().await);
+        let case = format!("{call:?} {fault:?}");
+        simulator.fault(call, fault);
+        simulator.edit(|world| world.iam.tokens.clear());
+        assert!(!exporter.poll().await, "{case}");
+        assert_eq!(exporter.value("up{source=\"swr\"}").as_deref(), Some("0"), "{case}");
+        assert_eq!(listed(&exporter), 2.0, "{case}");
+        assert_eq!(exporter.sum("tag_size_bytes", ""), 200.0, "{case}");
+    }
+}
+
+#[tokio::test]
 async fn a_watched_repository_that_may_not_be_read_is_down() {
     let simulator = simulator(world_of_teams()).await;
     simulator.fault(Call::ShowRepository, Fault::status(403)).repository("team/api");
@@ -226,7 +255,7 @@ async fn tags_of_a_repository_that_is_gone_stay_until_the_list_says_so() {
         let simulator = simulator(world).await;
         let mut exporter = polled(&simulator, &format!("shared = []\n{ALL_TAGS}")).await;
         // Deleted between the list and its tags: to the list it is still there.
-        let error = ErrorBody::new(ErrorShape::SwrErrors, "SVCSTG.SWR.4000306", "does not exist");
+        let error = ErrorBody::new(ErrorShape::SwrErrors, "SVCSTG.SWR.4040113", "does not exist");
         let code = if not_found_is_400 { 400 } else { 404 };
         let fault = Fault::Status { code, retry_after: None, body: error };
         simulator.fault(Call::ListTags, fault).repository("other/tool");

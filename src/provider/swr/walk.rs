@@ -14,7 +14,6 @@ use crate::config::{KeyService, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::{Center, Repository, SharedRepository, Tag};
 use crate::provider::value::Unreadable;
 use crate::provider::{Provider, TagListing};
-use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 /// Most bytes of a page of repositories: 1000 rows, each with the names of all its tags.
@@ -122,7 +121,7 @@ impl Swr {
         let call = list.call(&target);
         let sent = Instant::now();
         let answer = match self.auth.get(&self.client, poll, call, &target).await {
-            Err(error) if error.reason() == Reason::NotFound => return Ok(None),
+            Err(error) if error.refusal_of(list.operation).is_some_and(wire::is_gone) => return Ok(None),
             outcome => outcome?,
         };
         let shown = wire::repository(&answer.body, organization, name);
@@ -193,7 +192,12 @@ impl Provider for Swr {
             return Ok(Listing::of(shown.into_iter().collect()));
         }
         let mut list = match self.list_repositories(poll, listing).await {
-            Err(error) if !listing.is_empty() && error.is_absence() => Listing::of(Vec::new()),
+            Err(error)
+                if !listing.is_empty()
+                    && error.refusal_of("list_repositories").is_some_and(wire::is_gone) =>
+            {
+                Listing::of(Vec::new())
+            }
             outcome => outcome?,
         };
         // The API may match more organizations than the one named.

@@ -244,11 +244,13 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
             refusal.reason = Reason::Throttled;
             refusal.retry = true;
         }
-        // No such synchronization, retention rule, share: not found, reported as 400.
-        Some("4001158" | "4000306" | "4001090") if status == 400 => refusal.reason = Reason::NotFound,
+        Some(number) if status == 400 && GONE.contains(&number) => {
+            refusal.reason = Reason::NotFound;
+            refusal.credential = Verdict::Accepted;
+        }
         number => {
             let cure = CURES.iter().find(|(known, _)| Some(*known) == number);
-            refusal.cure = cure.map(|(_, cure)| *cure);
+            refusal.cure = cure.map(|(_, cure)| *cure).or(refusal.cure);
             if status == 401 && number.is_some_and(|number| REFUSED_HERE.contains(&number)) {
                 refusal.credential = Verdict::RefusedHere;
             }
@@ -264,6 +266,17 @@ pub fn classify(status: u16, body: &[u8]) -> Refusal {
 
 /// The gateway's codes for a token or a project of another region or project: another host may take them.
 const REFUSED_HERE: [&str; 2] = ["0307", "0310"];
+
+/// No such image, tag or organization. Not among them: no such URL (4040083), nor what the gateway does not know.
+const GONE: [&str; 6] = ["4040113", "4040010", "4040058", "4041061", "4040115", "4040048"];
+
+/// Whether the API itself says that what was asked for does not exist: a load balancer, the gateway and a wrong
+/// endpoint answer 404 too.
+pub fn is_gone(refusal: &Refusal) -> bool {
+    let code = refusal.code.as_deref().unwrap_or_default();
+    let number = code.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    matches!(refusal.status, 400 | 404) && !code.starts_with("APIG") && GONE.contains(&number)
+}
 
 /// What to do about refusals whose words do not tell.
 const CURES: [(&str, &str); 3] = [

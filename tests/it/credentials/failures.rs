@@ -66,7 +66,7 @@ async fn a_metadata_service_that_answers_nonsense() {
             Call::MetadataToken,
             Fault::Redirect("http://127.0.0.1:1/".to_owned()),
             expect![
-                "metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 1 attempt(s) in TIME: no credential: status 307; no other credential is configured, and a metadata service is only there on servers of Huawei Cloud: set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or ak and sk in the section [basic] of ~/.huaweicloud/credentials"
+                "metadata_token: PUT http://HOST/meta-data/latest/api/token failed after 1 attempt(s) in TIME: no credential: status 307, \"it leads to 127.0.0.1/\"; no other credential is configured, and a metadata service is only there on servers of Huawei Cloud: set access_key and secret_key (or access_key_file and secret_key_file) in the section auth, or HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK, or ak and sk in the section [basic] of ~/.huaweicloud/credentials"
             ],
         ),
         (

@@ -57,6 +57,16 @@ fn world_of_pages() -> World {
     world
 }
 
+/// The repository or registry whose list of this call has three pages, where it is not the only list.
+fn long_list(call: Call) -> Option<&'static str> {
+    match call {
+        Call::ListTags => Some("group/row-00"),
+        Call::ListImages => Some("row-00"),
+        Call::ListImageTags => Some("row-00/row-00"),
+        _ => None,
+    }
+}
+
 /// Keys of a source that reads all tags in each poll, and no shared repositories unless they are what is tested.
 fn more_keys(call: Call) -> String {
     let shared = match call {
@@ -76,14 +86,8 @@ async fn bad_listing(call: Call, expected: Result<i64, &str>, fault: Fault) {
     let before = exporter.inventory();
 
     let collector = place(call).0;
-    let key = match call {
-        Call::ListTags => Some("group/row-00"),
-        Call::ListImages => Some("row-00"),
-        Call::ListImageTags => Some("row-00/row-00"),
-        _ => None,
-    };
     let in_force = simulator.fault(call, fault);
-    if let Some(key) = key {
+    if let Some(key) = long_list(call) {
         in_force.repository(key);
     }
     let succeeded = exporter.poll().await;
@@ -146,7 +150,10 @@ async fn a_row_that_slips_through_a_list_of_the_right_length_is_back_with_the_ne
         let config = source(&simulator, call, &more_keys(call));
         let mut exporter = Exporter::new(&config);
         assert!(exporter.poll().await, "{call:?}"); // finds the page size
-        simulator.fault(call, Fault::ShiftByLuck).times(1);
+        let fault = simulator.fault(call, Fault::ShiftByLuck).times(1);
+        if let Some(key) = long_list(call) {
+            fault.repository(key);
+        }
         // The registry that goes cannot be asked for its images any more.
         assert_eq!(exporter.poll().await, call != Call::ListRegistries, "{call:?}");
         let mut fresh = Exporter::new(&config);

@@ -333,7 +333,8 @@ fn classifies_by_status_and_by_the_codes_that_say_otherwise() {
         (429, "APIGW.0308", Reason::Throttled, true),
         (403, "APIG.0308", Reason::Throttled, true),
         (404, "SVCSTG.SWR.4040113", Reason::NotFound, false),
-        (400, "SVCSTG.SWR.4001158", Reason::NotFound, false),
+        (400, "SVCSTG.SWR.4040113", Reason::NotFound, false),
+        (400, "SVCSTG.SWR.4001158", Reason::Protocol, false),
         (400, "SVCSTG.SWR.4001025", Reason::Protocol, false),
         (409, "SVCSTG.SWR.4090023", Reason::Protocol, false),
         (500, "SVCSTG.SWR.5000308", Reason::Server, true),
@@ -343,6 +344,30 @@ fn classifies_by_status_and_by_the_codes_that_say_otherwise() {
         let refusal = classify(status, body.as_bytes());
         assert_eq!((refusal.reason, refusal.retry), (reason, retry), "{status} {code}");
         assert_eq!(refusal.status, status);
+    }
+}
+
+#[test]
+fn only_the_api_itself_says_that_something_is_gone() {
+    for (status, code, gone) in [
+        (404, "SVCSTG.SWR.4040113", true),
+        (400, "SVCSTG.SWR.4040113", true),
+        (404, "SVCSTG.SWR.4040058", true),
+        (404, "SVCSTG.SWR.4041061", true),
+        (404, "SVCSTG.SWR.4040083", false),
+        (404, "APIGW.0101", false),
+        (404, "APIG.4040113", false),
+        (400, "SVCSTG.SWR.4000306", false),
+        (403, "SVCSTG.SWR.4040113", false),
+        (404, "404", false),
+    ] {
+        let body = format!(r#"{{"errors":[{{"errorCode":"{code}","errorMessage":"No"}}]}}"#);
+        assert_eq!(is_gone(&classify(status, body.as_bytes())), gone, "{status} {code}");
+    }
+    for body in
+        ["", "<html><title>Not Found</title></html>", r#"{"error":{"code":404,"message":"no project"}}"#]
+    {
+        assert!(!is_gone(&classify(404, body.as_bytes())), "{body}");
     }
 }
 
