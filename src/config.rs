@@ -16,6 +16,7 @@ mod layers;
 mod poll;
 pub mod problem;
 mod proxy;
+pub mod reading;
 pub mod secret;
 pub mod tls;
 mod validate;

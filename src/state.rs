@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::spawn_blocking;
 
 use crate::config::SourceConfig;
@@ -41,11 +41,16 @@ pub enum StateError {
 #[derive(Clone, Default)]
 pub struct Store(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     directory: Mutex<Option<PathBuf>>,
-    /// Held while a file is written, however slow the disk is; `directory` never is.
-    writing: Mutex<()>,
+    /// The turn to write a file, however slow the disk is. Who waits for it holds no thread.
+    writing: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { directory: Mutex::default(), writing: Arc::new(Semaphore::new(1)) }
+    }
 }
 
 impl Store {
@@ -110,6 +115,11 @@ impl Store {
         }
     }
 
+    /// Waits until nobody writes.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.0.writing).acquire_owned().await.expect("it is never closed")
+    }
+
     fn directory(&self) -> Option<PathBuf> {
         lock(&self.0.directory).clone()
     }
@@ -147,11 +157,12 @@ impl Keeper {
             let taken = memory.taken;
             let (store, name, identity) = (self.store.clone(), self.name.clone(), self.identity);
             let running = Arc::clone(&self.running.0);
+            let turn = store.turn().await;
             let written = spawn_blocking(move || {
+                let _turn = turn;
                 let Some(directory) = store.directory() else { return Ok(false) };
                 let bytes = encode::encode(&memory, &identity)?;
                 drop(memory);
-                let _alone = lock(&store.0.writing);
                 if running.load(Ordering::Relaxed) {
                     file::replace(&directory, &file::snapshot(&name), &bytes)?;
                 }

@@ -2,11 +2,16 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::ToSocketAddrs as _;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Proxy, redirect};
 use secrecy::zeroize::Zeroizing;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use url::Url;
 
 use super::error::Cause;
@@ -68,7 +73,28 @@ fn builder() -> ClientBuilder {
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .dns_resolver(Names)
         .user_agent(concat!("container-registry-exporter/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Looks names up as the system does, but not all at one time: a name server that does not answer keeps each look-up
+/// in a thread for up to half a minute, whether or not somebody still waits for it, and the threads are not for it alone.
+struct Names;
+
+/// Look-ups under way at one time. The runtime has 512 threads for all that blocks.
+static LOOK_UPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(64)));
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let turn = Arc::clone(&LOOK_UPS).acquire_owned().await?;
+            let found = spawn_blocking(move || {
+                let _turn = turn;
+                (name.as_str(), 0).to_socket_addrs()
+            });
+            Ok(Box::new(found.await??) as Addrs)
+        })
+    }
 }
 
 /// What a failed exchange means.

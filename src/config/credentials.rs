@@ -5,7 +5,6 @@ mod huawei;
 mod naver;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use configparser::ini::Ini;
 use url::Url;
 
 use super::key_service::Metadata;
+use super::reading::read_file_within;
 use super::secret::{BYTE_ORDER_MARK, Sort};
 use super::{Secret, address, is_unreadable};
 
@@ -109,11 +109,14 @@ fn home(environment: &Environment, file: &str) -> Option<PathBuf> {
 fn read_ini(path: Option<&Path>, required: bool) -> Result<Option<Ini>, String> {
     let Some(path) = path else { return Ok(None) };
     let name = path.display();
-    let text = match fs::read_to_string(path) {
+    let text = read_file_within(path);
+    let text = text.and_then(|text| String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into()));
+    let text = match text {
         Ok(text) => text,
         Err(e) if !required && matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(format!("{name}: {e}")),
         Err(e) => {
             return Err(format!("{name}: cannot be read ({}); check the path, its owner and mode", e.kind()));
         }
@@ -141,6 +144,8 @@ fn value<'a>(ini: &'a Ini, section: &str, key: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use secrecy::ExposeSecret as _;
     use tempfile::TempDir;
 

@@ -1,7 +1,6 @@
 //! The file below, the environment above: one tree of values, in which each value knows the variable it came from.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use ::config::{File, FileFormat, Value, ValueKind};
 use super::is_unreadable;
 use super::keys::{self, Kind};
 use super::problem::{ConfigError, Problems};
+use super::reading::read_file_within;
 use crate::inventory::SourceName;
 
 /// A table of the tree.
@@ -21,7 +21,7 @@ const PREFIX: &str = "CRE__";
 /// Reads the configuration file.
 pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let failed = |message: String| ConfigError::one("--config.file", message);
-    let bytes = fs::read(path).map_err(|e| {
+    let bytes = read_file_within(path).map_err(|e| {
         let path = path.display();
         failed(match e.kind() {
             io::ErrorKind::NotFound => format!(
@@ -29,6 +29,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, ConfigError> {
                  (the command demo needs none)"
             ),
             io::ErrorKind::IsADirectory => format!("{path}: is a directory; name a file"),
+            io::ErrorKind::TimedOut => format!("{path}: {e}"),
             _ => format!("{path}: cannot be read ({}); check its owner and mode", e.kind()),
         })
     })?;

@@ -5,10 +5,13 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretString};
+
+use super::reading::{PATIENCE, read_within};
 
 /// A key, password or token. `Debug` shows where it comes from, never what it is.
 #[derive(Clone)]
@@ -16,7 +19,7 @@ pub struct Secret(Arc<Origin>);
 
 enum Origin {
     Value { value: SecretString, place: String },
-    File { path: PathBuf, sort: Sort, last: Mutex<Option<Read>> },
+    File { path: PathBuf, sort: Sort, last: Arc<Mutex<Option<Read>>> },
 }
 
 /// What a secret is for, and so what its text may be.
@@ -81,16 +84,23 @@ fn is_blank(character: char) -> bool {
 }
 
 /// What a file said, and by what to tell that it has changed since.
+#[derive(Clone)]
 struct Read {
     /// Of the file as it was looked at last.
     stamp: Stamp,
     /// What it held when it last was a secret.
     value: SecretString,
+    /// Whether it answered last time.
+    answers: bool,
 }
 
 /// Differs after a file is written or replaced: the inode number, the time of change (which, unlike the time of
 /// modification, no tool can set) in seconds and nanoseconds, the length.
 type Stamp = (u64, i64, i64, u64);
+
+/// So long is waited for the file of a secret that is known, once until it answers again: whoever asks is one of the few
+/// threads of the runtime.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// No credential comes near this; it keeps a wrong path from filling the memory.
 const LONGEST: u64 = 64 * 1024;
@@ -106,7 +116,7 @@ impl Secret {
 
     /// A secret in a file; nothing is read yet.
     pub fn from_file(sort: Sort, path: &Path) -> Self {
-        Self(Arc::new(Origin::File { path: path.to_owned(), sort, last: Mutex::new(None) }))
+        Self(Arc::new(Origin::File { path: path.to_owned(), sort, last: Arc::default() }))
     }
 
     /// Where it comes from: a key of the configuration, an environment variable, a file.
@@ -118,8 +128,8 @@ impl Secret {
     }
 
     /// The secret as it is now. A file is read again when it was written or replaced; one trailing newline is dropped.
-    /// One that is there but is no secret any more (half written, for a start) is warned of once, and what it held
-    /// before stays in force.
+    /// One that is there but is no secret any more (half written, for a start), or on a mount that does not answer, is
+    /// warned of once, and what it held before stays in force.
     ///
     /// Errors: the file is not there; or it was never anything but unreadable, larger than 64 KiB, not UTF-8, or what no
     /// secret of its sort is. The message names the path and the cure, not the content.
@@ -144,26 +154,59 @@ fn with_cure(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {cure}", path.display()))
 }
 
-fn read_changed(path: &Path, sort: Sort, last: &Mutex<Option<Read>>) -> io::Result<SecretString> {
-    let metadata = std::fs::metadata(path)?;
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(read) = &*last
-        && read.stamp == stamp(&metadata)
-    {
-        return Ok(read.value.clone());
-    }
-    let mut seen = stamp(&metadata);
-    let value = match (content(path, sort, &metadata, &mut seen), &*last) {
-        (Ok(value), _) => value,
-        (Err(error), Some(read)) if error.kind() != io::ErrorKind::NotFound => {
-            let error = with_cure(path, &error);
-            tracing::warn!(%error, "a secret's file cannot be used, what it held before stays in force");
-            read.value.clone()
+fn read_changed(path: &Path, sort: Sort, last: &Arc<Mutex<Option<Read>>>) -> io::Result<SecretString> {
+    let patience = if lock(last).is_some() { SHORT_PATIENCE } else { PATIENCE };
+    let read = {
+        let (path, last) = (path.to_owned(), Arc::clone(last));
+        move || {
+            let known = lock(&last).clone();
+            let (read, wrong) = look(&path, sort, known)?;
+            if let Some(error) = wrong {
+                warn(&path, &error);
+            }
+            let value = read.value.clone();
+            *lock(&last) = Some(read);
+            Ok(value)
         }
-        (Err(error), _) => return Err(error),
     };
-    *last = Some(Read { stamp: seen, value: value.clone() });
-    Ok(value)
+    match read_within(path, patience, read) {
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let mut last = lock(last);
+            let Some(read) = last.as_mut() else { return Err(error) };
+            let (answered, value) = (std::mem::replace(&mut read.answers, false), read.value.clone());
+            drop(last);
+            if answered {
+                warn(path, &error);
+            }
+            Ok(value)
+        }
+        outcome => outcome,
+    }
+}
+
+fn lock(last: &Mutex<Option<Read>>) -> MutexGuard<'_, Option<Read>> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn warn(path: &Path, error: &io::Error) {
+    let error = with_cure(path, error);
+    tracing::warn!(%error, "a secret's file cannot be used, what it held before stays in force");
+}
+
+/// What the file at `path` holds, or held when it was `known`: then with what is wrong with it now.
+fn look(path: &Path, sort: Sort, known: Option<Read>) -> io::Result<(Read, Option<io::Error>)> {
+    let metadata = std::fs::metadata(path)?;
+    let mut stamp = stamp(&metadata);
+    if let Some(read) = known.as_ref().filter(|read| read.stamp == stamp) {
+        return Ok((Read { answers: true, ..read.clone() }, None));
+    }
+    match (content(path, sort, &metadata, &mut stamp), known) {
+        (Ok(value), _) => Ok((Read { stamp, value, answers: true }, None)),
+        (Err(error), Some(read)) if error.kind() != io::ErrorKind::NotFound => {
+            Ok((Read { stamp, value: read.value, answers: true }, Some(error)))
+        }
+        (Err(error), _) => Err(error),
+    }
 }
 
 fn stamp(metadata: &Metadata) -> Stamp {

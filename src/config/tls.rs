@@ -9,6 +9,7 @@ use std::sync::Arc;
 use secrecy::zeroize::Zeroizing;
 
 use super::certificate::{self, Misfit};
+use super::reading::{PATIENCE, read_within};
 
 /// A bundle of all public authorities has 250 KB; this keeps a wrong path from filling the memory.
 const LONGEST: u64 = 4 * 1024 * 1024;
@@ -98,6 +99,11 @@ impl fmt::Debug for TlsFiles {
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let file = path.to_owned();
+    read_within(path, PATIENCE, move || Ok(read_now(&file))).unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let words = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "no such file; create it or correct the path".to_owned(),
         kind => format!("cannot be read ({kind}); check its owner and mode"),

@@ -4,17 +4,22 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile};
 
 use super::StateError;
 use super::decode::decode;
 use super::identity::Identity;
+use crate::config::reading::read_within;
 use crate::inventory::SourceName;
 use crate::scheduler::Memory;
 
 /// A larger file is none of ours: five million tags take less.
 const LONGEST: u64 = 1 << 29;
+
+/// So long is waited for a snapshot; one of a million series is read in a second.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the name of a file ends that is being written.
 const UNFINISHED: &str = ".snapshot.tmp";
@@ -32,6 +37,11 @@ pub(super) fn read(path: &Path, identity: &Identity) -> Result<Option<Memory>, S
 
 /// What a file of at most `longest` bytes holds; `None` if there is none.
 pub(super) fn read_bytes(path: &Path, longest: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = path.to_owned();
+    read_within(path, READ_PATIENCE, move || read_whole(&file, longest))
+}
+
+fn read_whole(path: &Path, longest: u64) -> io::Result<Option<Vec<u8>>> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -61,6 +71,11 @@ pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<
 
 /// Makes the directory, tries whether files can be made there, and clears away what a process that was killed left.
 pub(super) fn prepare(directory: &Path) -> io::Result<()> {
+    let path = directory.to_owned();
+    read_within(&directory.join("test"), READ_PATIENCE, move || try_out(&path))
+}
+
+fn try_out(directory: &Path) -> io::Result<()> {
     create(directory)?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();

@@ -9,6 +9,7 @@ mod check_live;
 mod config;
 mod credentials;
 mod dashboards;
+mod dead_mount;
 mod deploy;
 mod exposition;
 mod faults;

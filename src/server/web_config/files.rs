@@ -5,6 +5,8 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::config::reading::{PATIENCE, read_within};
+
 /// A bundle of all public authorities has 250 KB; this keeps a wrong path from filling the memory.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
@@ -42,6 +44,11 @@ impl Files {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = path.to_owned();
+    read_within(path, PATIENCE, move || read_now(&file))
+}
+
+fn read_now(path: &Path) -> io::Result<Vec<u8>> {
     let invalid = |message| io::Error::new(io::ErrorKind::InvalidData, message);
     // Opening a named pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
@@ -56,7 +63,8 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok().filter(Metadata::is_file)?;
+    let file = path.to_owned();
+    let metadata = read_within(path, PATIENCE, move || fs::metadata(file)).ok().filter(Metadata::is_file)?;
     Some((metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len()))
 }
 
