@@ -163,8 +163,10 @@ struct Flags {
     #[arg(help = "Configuration file, always read as TOML [default: config.toml] [env: CRE_CONFIG_FILE]")]
     #[arg(long = "config.file", value_name = "PATH", global = true, value_parser = path())]
     config_file: Option<PathBuf>,
-    #[arg(help = "Address to listen on, :PORT, host:PORT or [IPv6]:PORT; repeatable [default: :10190] \
-        [env: CRE_WEB_LISTEN_ADDRESS, separated by commas]")]
+    #[arg(
+        help = "Address to listen on, :PORT, host:PORT, [IP]:PORT or [IPv6%zone]:PORT; repeatable [default: :10190] \
+        [env: CRE_WEB_LISTEN_ADDRESS, separated by commas]"
+    )]
     #[arg(long = "web.listen-address", value_name = "ADDRESS", global = true)]
     listen_addresses: Vec<String>,
     #[arg(

@@ -10,6 +10,7 @@ mod places;
 mod ready;
 pub mod site;
 pub mod status;
+mod watched;
 pub mod web_config;
 
 use std::io;

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
-use super::deadline::Answer;
+use super::connection::Service;
 use crate::exposition::page::Frames;
 
 /// The body of every answer. Its frames are shared with all other answers of the same page, not copied.
@@ -15,20 +16,29 @@ pub struct Body {
     frames: Frames,
     next: usize,
     left: u64,
-    _answer: Option<Answer>,
+    service: Option<Arc<Service>>,
 }
 
 impl Body {
-    /// The same body, which holds on to `answer` as long as it exists.
-    pub(super) fn until_taken(self, answer: Answer) -> Self {
-        Self { _answer: Some(answer), ..self }
+    /// The same body, which tells `service` when hyper has all of it.
+    pub(super) fn of(mut self, service: Arc<Service>) -> Self {
+        self.service = Some(service);
+        self
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(service) = &self.service {
+            service.deadline.answer_made();
+        }
     }
 }
 
 impl From<Frames> for Body {
     fn from(frames: Frames) -> Self {
         let left = frames.length();
-        Self { frames, next: 0, left, _answer: None }
+        Self { frames, next: 0, left, service: None }
     }
 }
 

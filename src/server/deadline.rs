@@ -1,85 +1,109 @@
 //! When a connection has taken too long.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 
+/// A request's head must come in this time: the first of a connection from its beginning (with TLS: from the end of the
+/// handshake, which has as long) and each other from its first byte.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// An answer must be taken in this time: a reader that hangs keeps an old page in memory. Prometheus gives up after
 /// 10 s unless told otherwise.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
-/// A connection without a request under way may stay for this time after its latest one. It differs from the usual
-/// times between scrapes, lest the end and the next request meet.
-const QUIET_TIMEOUT: Duration = Duration::from_secs(75);
+/// A connection may stay for this time between an answer and the next request. It differs from the usual times between
+/// scrapes, lest the end and the next request meet.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(125);
 
-/// The end of a connection's time, which each request moves.
-pub(super) struct Deadline(Arc<Mutex<State>>);
-
-struct State {
-    /// Unless an answer is under way.
-    end: Instant,
-    /// When each answer under way must be taken, in the order of the requests.
-    answers: BTreeMap<u64, Instant>,
-    requests: u64,
+/// The end of a connection's time, which moves with what the client does.
+pub(super) struct Deadline {
+    state: Mutex<State>,
+    moved: Notify,
 }
 
-/// An answer under way, until it is dropped.
-pub(super) struct Answer {
-    number: u64,
-    state: Arc<Mutex<State>>,
+struct State {
+    end: Instant,
+    phase: Phase,
+}
+
+#[derive(PartialEq, Eq)]
+enum Phase {
+    /// A request's head is on its way.
+    Head,
+    /// An answer is under way; `made` is whether hyper has all of it.
+    Answer { made: bool },
+    /// The client has all that it asked for, as far as this process knows.
+    Idle,
 }
 
 impl Deadline {
-    /// Ends after `first` unless something comes.
-    pub(super) fn new(first: Duration) -> Self {
-        let end = Instant::now() + first;
-        Self(Arc::new(Mutex::new(State { end, answers: BTreeMap::new(), requests: 0 })))
+    /// The connection has just begun.
+    pub(super) fn new() -> Self {
+        let state = State { end: Instant::now() + HEAD_TIMEOUT, phase: Phase::Head };
+        Self { state: Mutex::new(state), moved: Notify::new() }
     }
 
-    /// Allows for another `more` from now.
-    pub(super) fn extend(&self, more: Duration) {
-        lock(&self.0).end = Instant::now() + more;
+    /// A request's head may come now.
+    pub(super) fn head_may_come(&self) {
+        self.enter(&mut self.lock(), Phase::Head, HEAD_TIMEOUT);
     }
 
-    /// Notes a request; its answer is under way until what is returned is dropped.
-    pub(super) fn answer(&self) -> Answer {
-        let now = Instant::now();
-        let mut state = lock(&self.0);
-        state.requests += 1;
-        let number = state.requests;
-        state.answers.insert(number, now + ANSWER_TIMEOUT);
-        state.end = now + QUIET_TIMEOUT;
-        Answer { number, state: Arc::clone(&self.0) }
+    /// The client has sent something.
+    pub(super) fn something_came(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Idle {
+            self.enter(&mut state, Phase::Head, HEAD_TIMEOUT);
+        }
+    }
+
+    /// A request's head is there.
+    pub(super) fn asked(&self) {
+        self.enter(&mut self.lock(), Phase::Answer { made: false }, ANSWER_TIMEOUT);
+    }
+
+    /// hyper has the whole answer.
+    pub(super) fn answer_made(&self) {
+        let mut state = self.lock();
+        if let Phase::Answer { made } = &mut state.phase {
+            *made = true;
+        }
+    }
+
+    /// hyper has nothing left to write; whether that ends an answer.
+    pub(super) fn all_written(&self) -> bool {
+        let mut state = self.lock();
+        let ends = state.phase == Phase::Answer { made: true };
+        if ends {
+            self.enter(&mut state, Phase::Idle, IDLE_TIMEOUT);
+        }
+        ends
+    }
+
+    /// Whether an answer is under way.
+    pub(super) fn answering(&self) -> bool {
+        matches!(self.lock().phase, Phase::Answer { .. })
     }
 
     /// Waits until the time is over.
     pub(super) async fn passed(&self) {
         loop {
-            let end = lock(&self.0).end();
-            if Instant::now() >= end {
+            let end = self.lock().end;
+            if timeout_at(end, self.moved.notified()).await.is_err() {
                 return;
             }
-            sleep_until(end).await;
         }
     }
-}
 
-impl State {
-    fn end(&self) -> Instant {
-        self.answers.first_key_value().map_or(self.end, |(_, end)| *end)
+    fn enter(&self, state: &mut State, phase: Phase, time: Duration) {
+        *state = State { end: Instant::now() + time, phase };
+        self.moved.notify_one();
     }
-}
 
-impl Drop for Answer {
-    fn drop(&mut self) {
-        lock(&self.state).answers.remove(&self.number);
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock can leave a half-made value behind.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // Nothing under the lock can leave a half-made value behind.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -87,22 +111,47 @@ mod tests {
     use super::*;
 
     fn left(deadline: &Deadline) -> Duration {
-        lock(&deadline.0).end() - Instant::now()
+        deadline.lock().end - Instant::now()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_answer_under_way_decides() {
-        let deadline = Deadline::new(Duration::from_secs(10));
-        assert_eq!(left(&deadline), Duration::from_secs(10));
-        let hangs = deadline.answer();
-        tokio::time::advance(Duration::from_secs(20)).await;
-        drop(deadline.answer());
-        assert_eq!(left(&deadline), Duration::from_secs(40));
-        drop(hangs);
-        assert_eq!(left(&deadline), QUIET_TIMEOUT);
+    async fn each_step_of_a_conversation_has_its_own_time() {
+        let second = Duration::from_secs(1);
+        let deadline = Deadline::new();
+        for _ in 0..2 {
+            tokio::time::advance(second).await;
+            // What comes piece by piece has no longer.
+            deadline.something_came();
+            assert!(left(&deadline) < HEAD_TIMEOUT);
+            deadline.asked();
+            tokio::time::advance(second).await;
+            // Neither a next request nor what was written so far moves it.
+            deadline.something_came();
+            assert!(!deadline.all_written());
+            assert_eq!(left(&deadline), ANSWER_TIMEOUT - second);
+            deadline.answer_made();
+            assert_eq!(left(&deadline), ANSWER_TIMEOUT - second);
+            assert!(deadline.all_written());
+            assert!(!deadline.all_written(), "it ends once");
+            tokio::time::advance(60 * second).await;
+            assert_eq!(left(&deadline), IDLE_TIMEOUT - 60 * second);
+            deadline.something_came();
+            assert_eq!(left(&deadline), HEAD_TIMEOUT);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_notices_that_the_end_came_nearer() {
+        let deadline = Deadline::new();
+        deadline.asked();
+        deadline.answer_made();
+        deadline.all_written();
         let start = Instant::now();
-        let _hangs = deadline.answer();
-        deadline.passed().await;
-        assert_eq!(start.elapsed(), ANSWER_TIMEOUT);
+        let begin = async {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            deadline.something_came();
+        };
+        tokio::join!(deadline.passed(), begin);
+        assert_eq!(start.elapsed(), Duration::from_secs(60) + HEAD_TIMEOUT);
     }
 }

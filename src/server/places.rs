@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
@@ -18,13 +18,23 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two warnings: a crowd of clients would fill the log otherwise.
 const WARNING_PAUSE: Duration = Duration::from_mins(1);
 
+/// So many connections may have more of their answers in the system at a time than the others: more than there are
+/// scrapers, so that only a crowd gets less, and few enough for it to be of no account when they all stand still.
+const GENEROUS: usize = 64;
+/// What the system is given of an answer at a time. It keeps all of it for a reader that stands still, and a thousand of
+/// these together may cost 64 MB.
+const WRITE_BYTES: usize = 32 * 1024;
+/// The same for the connections that may have more: less would cost time where the line is as fast as memory.
+const GENEROUS_WRITE_BYTES: usize = 64 * 1024;
+
 /// How many connections there may be. A newcomer is never made to wait: the one that asked for nothing for the longest
-/// time goes instead. That is how a scraper gets through a crowd of idle connections, of readers that take
+/// time goes instead, one whose answer is under way only if there is no other. That is how a scraper gets through a crowd of idle connections, of readers that take
 /// no bytes and of writers that never finish a request; its own idle connection may go as well, which costs it a new one.
 pub struct Places {
     most: usize,
     open: Mutex<Open>,
     freed: Notify,
+    generous: Arc<Semaphore>,
 }
 
 #[derive(Default)]
@@ -33,16 +43,20 @@ struct Open {
     taken: usize,
     /// Grows with every connection and every request.
     latest: u64,
-    /// Connections not told to close, by the value of `latest` at their latest request.
+    /// Connections not told to close, by rank: the value of `latest` at their latest request. The first goes first.
     connections: BTreeMap<u64, CancellationToken>,
     warned: Option<Instant>,
 }
 
+/// What the rank of a connection has besides, when its answer is under way.
+const ANSWERING: u64 = 1 << 63;
+
 /// A connection's place, free again when this is dropped.
 pub struct Place {
     places: Arc<Places>,
-    latest: AtomicU64,
+    rank: AtomicU64,
     closed: CancellationToken,
+    generous: Option<OwnedSemaphorePermit>,
 }
 
 impl Places {
@@ -50,7 +64,12 @@ impl Places {
     /// for the connections to the clouds and for files. No limit is known if it is `None`.
     pub fn new(descriptors: Option<u64>) -> Self {
         let half = descriptors.and_then(|n| usize::try_from(n / 2).ok()).unwrap_or(MOST);
-        Self { most: half.clamp(LEAST, MOST), open: Mutex::default(), freed: Notify::new() }
+        Self {
+            most: half.clamp(LEAST, MOST),
+            open: Mutex::default(),
+            freed: Notify::new(),
+            generous: Arc::new(Semaphore::new(GENEROUS)),
+        }
     }
 
     /// A place for a new connection. If that is one too many, the quietest other one is told to close.
@@ -61,9 +80,10 @@ impl Places {
         }
         open.taken += 1;
         open.latest += 1;
-        let (latest, closed) = (open.latest, CancellationToken::new());
-        open.connections.insert(latest, closed.clone());
-        Place { places: Arc::clone(self), latest: latest.into(), closed }
+        let (rank, closed) = (open.latest, CancellationToken::new());
+        open.connections.insert(rank, closed.clone());
+        let generous = Arc::clone(&self.generous).try_acquire_owned().ok();
+        Place { places: Arc::clone(self), rank: rank.into(), closed, generous }
     }
 
     /// Waits until no place too many is taken.
@@ -109,16 +129,35 @@ impl Open {
 }
 
 impl Place {
-    /// Notes that a request came.
+    /// Notes that a request came: its answer is under way.
     pub fn asked(&self) {
         let mut open = self.places.lock();
+        open.latest += 1;
+        let rank = ANSWERING | open.latest;
+        self.move_to(&mut open, rank);
+    }
+
+    /// Notes that the answer to the latest request is out.
+    pub fn answered(&self) {
+        self.move_to(&mut self.places.lock(), self.rank() & !ANSWERING);
+    }
+
+    fn move_to(&self, open: &mut Open, rank: u64) {
         // One that is told to close is no longer there.
-        if let Some(closed) = open.connections.remove(&self.latest.load(Ordering::Relaxed)) {
-            open.latest += 1;
-            self.latest.store(open.latest, Ordering::Relaxed);
-            let latest = open.latest;
-            open.connections.insert(latest, closed);
+        if let Some(closed) = open.connections.remove(&self.rank()) {
+            self.rank.store(rank, Ordering::Relaxed);
+            open.connections.insert(rank, closed);
         }
+    }
+
+    /// Changes under the lock alone.
+    fn rank(&self) -> u64 {
+        self.rank.load(Ordering::Relaxed)
+    }
+
+    /// How much of an answer the system may be given at a time.
+    pub fn write_bytes(&self) -> usize {
+        if self.generous.is_some() { GENEROUS_WRITE_BYTES } else { WRITE_BYTES }
     }
 
     /// Ends when the connection must go.
@@ -131,7 +170,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.places.lock();
         open.taken -= 1;
-        open.connections.remove(&self.latest.load(Ordering::Relaxed));
+        open.connections.remove(&self.rank());
         drop(open);
         self.places.freed.notify_waiters();
     }
@@ -188,6 +227,39 @@ mod tests {
         taken[1].asked();
         taken.push(places.take());
         assert_eq!(closed(&taken), [1, 3]);
+    }
+
+    #[test]
+    fn an_answer_under_way_is_cut_only_when_nobody_is_idle() {
+        let places = Arc::new(Places::new(Some(16)));
+        let mut taken: Vec<_> = (0..8).map(|_| places.take()).collect();
+        // The first asked and is still being answered, the second was answered since, the others never asked.
+        taken[0].asked();
+        taken[1].asked();
+        taken[1].answered();
+        for place in &taken[3..] {
+            place.asked();
+        }
+        let mut told = Vec::new();
+        for _ in 0..4 {
+            let newcomer = places.take();
+            newcomer.asked();
+            taken.push(newcomer);
+            told.push(closed(&taken));
+        }
+        let expected: [&[usize]; 4] = [&[2], &[1, 2], &[0, 1, 2], &[0, 1, 2, 3]];
+        assert_eq!(told, expected, "first the idle ones, then the oldest answers");
+    }
+
+    #[test]
+    fn a_crowd_gets_less_at_a_time_and_takes_nothing_from_who_was_there_before() {
+        let places = Arc::new(Places::new(None));
+        let mut taken: Vec<_> = (0..=GENEROUS).map(|_| places.take()).collect();
+        let last = taken.pop().unwrap();
+        assert!(taken.iter().all(|place| place.write_bytes() == GENEROUS_WRITE_BYTES));
+        assert_eq!(last.write_bytes(), WRITE_BYTES);
+        taken.pop();
+        assert_eq!(places.take().write_bytes(), GENEROUS_WRITE_BYTES);
     }
 
     #[tokio::test]

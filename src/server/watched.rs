@@ -18,6 +18,8 @@ use super::listener::Stream;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many of these bytes are taken.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// Pieces of an answer that are written at a time; they are large.
+const MAX_PIECES: usize = 8;
 
 /// The stream of a connection, below TLS.
 pub(super) struct Watched {
@@ -95,15 +97,22 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let most = self.service.place.write_bytes().min(bytes.len());
+        Pin::new(&mut self.stream).poll_write(cx, &bytes[..most])
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
+        pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let mut left = self.service.place.write_bytes();
+        let mut some = [IoSlice::new(&[]); MAX_PIECES];
+        for (slot, piece) in some.iter_mut().zip(pieces) {
+            *slot = IoSlice::new(&piece[..piece.len().min(left)]);
+            left -= slot.len();
+        }
+        Pin::new(&mut self.stream).poll_write_vectored(cx, &some[..pieces.len().min(MAX_PIECES)])
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -116,14 +125,21 @@ impl AsyncWrite for Watched {
         Poll::Ready(Ok(()))
     }
 
-    /// Says that nothing more comes, and waits for a client that has not read that yet.
+    /// Says that nothing more goes out, and waits until nothing more comes in.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
         }
-        if self.service.may_still_send() {
-            ready!(self.poll_linger(cx));
+        self.poll_linger(cx).map(Ok)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        // Only one that is told to go, or has no more time, ends in the middle of an answer. The system would go on to
+        // offer the rest to a reader that stands still.
+        if self.service.deadline.answering() {
+            self.stream.abandon();
         }
-        Poll::Ready(Ok(()))
     }
 }

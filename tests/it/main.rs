@@ -21,6 +21,7 @@ mod lifecycle;
 mod log;
 mod ncr;
 mod once;
+mod port;
 mod pressure;
 mod program;
 mod prometheus;

@@ -1,14 +1,15 @@
 //! Handshakes with curl.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Protected, https, pem, tls};
-use crate::program::{Files, PATIENCE, Program};
+use crate::program::{Files, PATIENCE, Program, python, text, tool};
 
 /// Whether clients get an answer: one without a certificate, a stranger, one that the authority vouches for.
 async fn admitted(more: &str) -> [bool; 3] {
@@ -137,9 +138,91 @@ async fn who_asks_for_http_2_is_told_once_that_nobody_gets_it() {
 }
 
 #[tokio::test]
-async fn plain_http_gets_no_page_from_a_tls_port() {
+async fn plain_http_is_told_that_the_port_speaks_tls() {
     let site = Protected::new(&tls("")).await;
-    assert_eq!(site.http("/-/healthy", &["--http1.1"]).await.status, 0);
+    for arguments in
+        [&["--http1.1"][..], &["--http1.0"], &["--request", "DELETE"], &["--data", "x=1"], &["--http2"]]
+    {
+        let answer = site.http("/-/healthy", arguments).await;
+        assert_eq!(answer.status, 400, "{arguments:?}");
+        assert_eq!(answer.body, "Client sent an HTTP request to an HTTPS server.\n");
+    }
+    assert_eq!(site.http("/-/healthy", &["--head"]).await.status, 400);
+    // Whatever else is no handshake gets no page, and nobody else is held up.
+    for noise in [&b"\0"[..], b"get / HTTP/1.0\r\n\r\n", b"\x80\x2e\x01"] {
+        let mut stream = TcpStream::connect(site.address).await.unwrap();
+        stream.write_all(noise).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut got)).await.expect("an end");
+        assert!(!got.starts_with(b"HTTP/"), "{noise:?}");
+    }
+    assert_eq!(site.https("/-/healthy", &[]).await.status, 200);
+}
+
+/// Asks over TLS, says that nothing more comes, and prints what comes then.
+const ASK_AND_CLOSE: &str = r#"
+import socket, ssl, sys
+port, authority, version, half = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+context = ssl.create_default_context(cafile=authority)
+context.maximum_version = ssl.TLSVersion[version]
+incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+stream = socket.create_connection(("127.0.0.1", port))
+def step(work):
+    while True:
+        try:
+            return work()
+        except ssl.SSLWantReadError:
+            if outgoing.pending:
+                stream.sendall(outgoing.read())
+            received = stream.recv(65536)
+            incoming.write(received) if received else incoming.write_eof()
+step(tls.do_handshake)
+tls.write(b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n")
+try:
+    tls.unwrap()
+except ssl.SSLWantReadError:
+    pass
+stream.sendall(outgoing.read())
+if half == "half":
+    stream.shutdown(socket.SHUT_WR)
+while True:
+    try:
+        received = step(lambda: tls.read(65536))
+    except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+        break
+    if not received:
+        break
+    print(received.decode(), end="")
+"#;
+
+#[tokio::test]
+async fn a_close_notify_after_the_request_is_not_the_clients_departure() {
+    let site = Protected::new(&tls("")).await;
+    let port = site.address.port().to_string();
+    for version in ["TLSv1_2", "TLSv1_3"] {
+        for half in ["half", "open"] {
+            let mut python = python();
+            python.args(["-c", ASK_AND_CLOSE, &port, &pem("authority.pem"), version, half]);
+            let output = timeout(PATIENCE, python.output()).await.expect("an end").unwrap();
+            let got = text(&output.stdout);
+            let said = text(&output.stderr);
+            assert!(
+                got.starts_with("HTTP/1.1 200 ") && got.trim_end().ends_with('}'),
+                "{version} {half}: {got} {said}"
+            );
+        }
+    }
+    // Its input ends at once, and it waits for the answer.
+    let mut openssl = tool("openssl");
+    openssl.args(["s_client", "-quiet", "-connect", &site.address.to_string()]).stdin(Stdio::piped());
+    let mut openssl = openssl.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = openssl.stdin.take().unwrap();
+    stdin.write_all(b"GET /-/healthy HTTP/1.0\r\n\r\n").await.unwrap();
+    drop(stdin);
+    let output = timeout(PATIENCE, openssl.wait_with_output()).await.expect("an end").unwrap();
+    assert!(text(&output.stdout).ends_with("healthy\n"), "{}", text(&output.stdout));
 }
 
 #[tokio::test]
