@@ -38,10 +38,10 @@ fn check(status: u16, refusal: &Refusal) {
     assert_eq!(refusal.status, status);
     assert!(texts(refusal).all(|text| !text.is_empty()));
     match refusal.reason {
-        Reason::Throttled | Reason::Timeout => assert!(refusal.retry),
+        Reason::Throttled => assert!(refusal.retry),
         Reason::Server => assert!(status >= 500),
         Reason::Unauthorized => assert!(status == 401 && !refusal.retry),
-        Reason::Forbidden | Reason::NotFound | Reason::Protocol => assert!(!refusal.retry),
+        Reason::Forbidden | Reason::NotFound | Reason::Protocol | Reason::Timeout => assert!(!refusal.retry),
         other => panic!("a refusal is never {other:?}"),
     }
 }

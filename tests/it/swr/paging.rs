@@ -188,7 +188,9 @@ async fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
     for (call, first, then) in
         [(Call::ListRepositories, "limit=1000", "limit=100&"), (Call::ListTags, "limit=100", "limit=10&")]
     {
-        let simulator = simulator(world_of(1)).await;
+        let mut world = world_of(1);
+        world.swr.repositories.get_mut("group/app-0000").unwrap().tags.push(Tag::new("v1", 7));
+        let simulator = simulator(world).await;
         simulator.fault(call, Fault::HugeBody).times(1);
         polled(&simulator, "shared = []").await;
         let targets = targets(&simulator, call);
