@@ -216,6 +216,10 @@ impl Source {
                 good &= self.end_tags(tags);
                 self.publish();
             }
+            // Nothing more happens to the tags for now, and other lists may take long.
+            if self.changed && reading.as_ref().is_some_and(|tags| tags.under_way == 0) {
+                self.publish_after(LIST_PUBLISH_INTERVAL);
+            }
             match self.withdrawing(running.next()).await {
                 None => return good,
                 Some(Event::Existing(empties, names)) => self.warn_of_empties(&empties, &names),
@@ -275,6 +279,13 @@ impl Source {
         };
         let tags = &mut self.listings[list].tags;
         let (repository, fresh) = (Arc::clone(tags.repository(index)), !tags.is_failing(index));
+        let none = repository.images == Some(0);
+        let outcome = match outcome {
+            Err(error) if !none || error.reason() != Reason::NotFound => Err(error),
+            Ok(tags) if !none => Ok(tags),
+            // What the list says stands against it.
+            _ => Ok(TagListing { listing: Listing::of(Vec::new()), images: None }),
+        };
         match outcome {
             Ok(TagListing { listing, images }) => {
                 let set = tag_cache::tag_set(listing.rows, images, &self.config.tags);

@@ -142,11 +142,13 @@ impl Source {
             let known = old.next_if(|list| list.name == name);
             self.listings.push(known.unwrap_or_else(|| KnownList::new(name, self.rules)));
         }
-        for name in gone.into_iter().chain(old.map(|list| list.name)) {
+        gone.extend(old.map(|list| list.name));
+        self.unsaved |= !gone.is_empty() || self.listings.is_empty();
+        for name in gone {
             self.metrics.organization_last_success(&name, None);
         }
         self.listings_read = Some(Instant::now());
-        (self.changed, self.unsaved) = (true, true);
+        self.changed = true;
         Lists { mismatch, ..Lists::new(self.listings.len()) }
     }
 

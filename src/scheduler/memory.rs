@@ -173,11 +173,12 @@ impl Source {
                 rows: listing.tags.remember(&clocks),
             })
         };
-        let repositories = self.listings_read.map(|read| KnownRepositories {
-            read: clocks.wall(read),
-            polls: self.polls,
-            listings: self.listings.iter().filter_map(listing).collect(),
-        });
+        let repositories =
+            self.listings_read.filter(|_| self.knew_repositories()).map(|read| KnownRepositories {
+                read: clocks.wall(read),
+                polls: self.polls,
+                listings: self.listings.iter().filter_map(listing).collect(),
+            });
         let success = |status: &super::CollectorStatus| Some((status.collector, status.last_success?));
         Memory {
             taken: clocks.wall,

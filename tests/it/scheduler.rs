@@ -422,7 +422,7 @@ async fn goes_on_with_the_tags_that_waited_longest_when_the_time_is_up() {
     assert_eq!(source.tag_calls(), "a b c d e f");
     assert_eq!(source.metric("tag_listings_pending", &[]), 3.0);
     assert_eq!(source.metric("poll_failures_total", &[("collector", "tags"), ("reason", "timeout")]), 0.0);
-    assert_eq!(source.state.borrow().status.collectors[2].last_success, None);
+    assert!(source.state.borrow().status.collectors[2].last_success.is_some(), "that is no failure");
     pass(60).await;
     assert_eq!(source.tag_calls(), "a b c d e f e f g a b c");
 }

@@ -17,7 +17,7 @@ const IDENTITY: [u8; 32] = [7; 32];
 
 /// A file of `content` that proves to be whole.
 fn sealed(content: &[u8]) -> Vec<u8> {
-    let mut bytes = b"CRE-SNAP\x01\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    let mut bytes = b"CRE-SNAP\x02\0\0\0\0\0\0\0\0\0\0\0".to_vec();
     bytes.extend(IDENTITY);
     let mut deflate = DeflateEncoder::new(bytes, Compression::fast());
     deflate.write_all(content).unwrap();

@@ -86,7 +86,7 @@ async fn ten_regions_that_start_at_once_have_a_bad_key_refused_three_times() {
     for case in ["access key", "password", "ncr"] {
         let regions = regions(10).await;
         let config: String = match case {
-            "access key" => sources(&regions, "not the secret key", ""),
+            "access key" => sources(&regions, "not-the-secret-key", ""),
             "password" => {
                 let auth = format!(
                     "method = \"password\", account = \"{}\", username = \"{}\", password = \"wrong\"",
@@ -203,7 +203,7 @@ async fn answers_that_do_not_come_from_behind_the_authentication_prove_no_key() 
         let fault = Fault::Status { code: status, retry_after: None, body: body.clone() };
         simulator.fault(Call::ShowRepository, fault).times(1);
         let more = format!("watch = {watched:?}\npoll = {{ max_concurrent_requests = 8 }}");
-        let mut exporter = Exporter::new(&swr_with("swr", &simulator, &key("not the secret key"), &more));
+        let mut exporter = Exporter::new(&swr_with("swr", &simulator, &key("not-the-secret-key"), &more));
         assert!(!exporter.poll().await);
         let refused = refused(std::slice::from_ref(&simulator));
         assert!(refused <= 1, "{status} {body:?}: {refused} refused calls");

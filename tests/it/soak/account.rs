@@ -83,11 +83,10 @@ impl Account {
         }
     }
 
-    /// The list of repositories. An organization is there with or without rows.
+    /// The list of repositories.
     pub fn list(&self) -> List {
         let rows: Vec<_> = self.repositories.values().map(|(row, _)| row.clone()).collect();
-        let organizations = ORGANIZATIONS.map(str::to_owned).to_vec();
-        List { listed: rows.len() as u64, rows, organizations }
+        List { listed: rows.len() as u64, rows, organizations: Vec::new() }
     }
 
     /// A list of shared repositories, in order.
