@@ -279,13 +279,6 @@ impl Source {
         };
         let tags = &mut self.listings[list].tags;
         let (repository, fresh) = (Arc::clone(tags.repository(index)), !tags.is_failing(index));
-        let none = repository.images == Some(0);
-        let outcome = match outcome {
-            Err(error) if !none || error.reason() != Reason::NotFound => Err(error),
-            Ok(tags) if !none => Ok(tags),
-            // What the list says stands against it.
-            _ => Ok(TagListing { listing: Listing::of(Vec::new()), images: None }),
-        };
         match outcome {
             Ok(TagListing { listing, images }) => {
                 let set = tag_cache::tag_set(listing.rows, images, &self.config.tags);

@@ -80,11 +80,9 @@ impl TagCache {
                 Some(row) => Row { repository: Arc::new(repository), ..row },
                 None => Row::new(repository),
             };
-            // Whatever is known, and whatever a call for them would say.
-            if row.repository.images == Some(0)
-                && let Some(known) = &mut row.known
-            {
-                (known.tags, known.mismatch) = (Arc::default(), 0);
+            // Whatever a call for them would say.
+            if row.repository.images == Some(0) {
+                row.learn(TagSet::default(), 0, now, false);
             }
             if row.due.is_none() {
                 if row.known.as_ref().is_some_and(|known| self.holds(known, &row.repository, poll, now)) {
@@ -101,6 +99,9 @@ impl TagCache {
 
     /// Whether tags need not be read again.
     fn holds(&self, known: &Known, repository: &Repository, poll: u64, now: Instant) -> bool {
+        if repository.images == Some(0) {
+            return true;
+        }
         let age = now.saturating_duration_since(known.read);
         let unchanged = known.fingerprint.is_some() && known.fingerprint == fingerprint(repository);
         let downloaded = known.downloads != repository.downloads

@@ -134,9 +134,12 @@ impl Rules {
         self.tags.retain(|key, _| there.contains_key(key));
         self.due.retain(|key, _| there.contains_key(key));
         self.failing.retain(|key, _| there.contains_key(key));
-        for (key, known) in &mut self.tags {
-            if there[key].images == Some(0) {
-                known.tags.clear();
+        for (key, row) in &there {
+            if row.images == Some(0) {
+                let (fingerprint, downloads) = (fingerprint(row), row.downloads);
+                self.tags.insert(key.clone(), Known { tags: Vec::new(), at: now, fingerprint, downloads });
+                self.due.remove(key);
+                self.failing.remove(key);
             }
         }
         for (key, row) in &there {
@@ -156,6 +159,9 @@ impl Rules {
     }
 
     fn must_read(&self, key: &Key, row: &Repository, now: Instant) -> bool {
+        if row.images == Some(0) {
+            return false;
+        }
         let Some(known) = self.tags.get(key) else { return true };
         let age = now - known.at;
         fingerprint(row).is_none()
@@ -200,12 +206,6 @@ impl Rules {
     pub fn read(&mut self, key: &Key, now: Instant, outcome: Result<Vec<Tag>, Reason>) {
         self.events += 1;
         let failing = self.failing.get(key).copied();
-        let row =
-            self.list.as_ref().and_then(|(_, list)| list.rows.iter().find(|row| self::key(row) == *key));
-        let outcome = match outcome {
-            Ok(_) | Err(Reason::NotFound) if row.is_some_and(|row| row.images == Some(0)) => Ok(Vec::new()),
-            outcome => outcome,
-        };
         if outcome != Err(Reason::Unauthorized) {
             let readings = self.poll.readings.entry(key.0.clone()).or_default();
             readings.push((failing.is_some(), outcome.as_ref().err().copied()));
