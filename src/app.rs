@@ -3,6 +3,7 @@
 pub mod check;
 pub mod demo;
 pub mod once;
+mod reload;
 pub mod signals;
 pub mod sources;
 
@@ -13,15 +14,16 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet, block_in_place, spawn_blocking};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
 use crate::config::{Config, ConfigError};
 use crate::exposition::{self, page::Pages};
-use crate::inventory::{SourceName, Timestamp};
-use crate::server::{ReloadRequest, ServeError, Server, Site, WebConfigFile};
+use crate::inventory::Timestamp;
+use crate::server::{ServeError, Server, Site, WebConfigFile};
 use crate::telemetry::self_metrics::SelfMetrics;
+use reload::Reloads;
 use signals::{Signal, Signals};
 use sources::RunningSources;
 
@@ -31,14 +33,9 @@ pub enum AppError {
     /// The server cannot start.
     #[error(transparent)]
     Serve(#[from] ServeError),
-    /// A source's connection cannot be set up.
-    #[error("source {name} cannot be set up")]
-    Source {
-        /// The source.
-        name: SourceName,
-        /// A certificate that cannot be read, usually.
-        source: io::Error,
-    },
+    /// The sources cannot be set up as configured.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// What `--output` names cannot be written to.
     #[error("--output {path} cannot be used")]
     Output {
@@ -64,7 +61,7 @@ pub enum AppError {
 /// what protects the server; `started` is when the process started; `company` runs beside it, for the demo.
 pub async fn serve(
     config: Config,
-    load: impl Fn() -> Result<Config, ConfigError>,
+    load: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static,
     cli: &Cli,
     web: Arc<WebConfigFile>,
     started: Instant,
@@ -74,34 +71,51 @@ pub async fn serve(
     let server =
         if cli.systemd_socket { Server::inherit()? } else { Server::bind(&cli.listen_addresses).await? };
     let server = server.protected(Arc::clone(&web));
-    let load = || load_all(&load, &web);
-    let (reload, mut reloads) = mpsc::channel(1);
+    let (request, mut requests) = mpsc::channel(1);
+    let (renewal, mut renewals) = mpsc::channel(1);
     let metrics = SelfMetrics::new();
-    let mut sources = RunningSources::new(metrics.clone());
-    // Files may take their time, and the worker has others to serve.
-    block_in_place(|| sources.apply(config))?;
+    let first = {
+        let metrics = metrics.clone();
+        blocking(move || {
+            let sources = RunningSources::new(metrics);
+            let prepared = sources.preparation().prepare(config);
+            (sources, prepared)
+        })
+    };
+    let (mut sources, prepared) = tokio::select! {
+        first = first => first?,
+        _ = signals.next(false) => {
+            tracing::info!("stopping");
+            return Ok(());
+        }
+    };
+    sources.commit(prepared?).await;
     metrics.config_loaded(true, Timestamp::from(SystemTime::now()));
     let pages = Arc::new(Pages::default());
     let shown = sources.shown.subscribe();
     let site =
-        Site::new(cli.telemetry_path.clone(), shown.clone(), Arc::clone(&pages), metrics, started, reload);
+        Site::new(cli.telemetry_path.clone(), shown.clone(), Arc::clone(&pages), metrics, started, request);
     let stop = CancellationToken::new();
     let mut server = tokio::spawn(server.run(Arc::new(site), stop.clone()));
     let mut tasks = JoinSet::new();
     tasks.spawn(exposition::run(shown, pages));
     tasks.spawn(company);
     tasks.spawn(Arc::clone(&web).watch());
+    tasks.spawn(sources.watch_files(renewal));
+    let mut reloads = Reloads::new(load, web);
     let ended = loop {
+        let idle = reloads.idle();
         tokio::select! {
-            signal = signals.next() => match signal {
+            signal = signals.next(idle) => match signal {
                 Signal::Stop => break None,
-                Signal::Reload => drop(block_in_place(|| sources.reload(load))),
+                Signal::Reload => reloads.begin(sources.preparation(), None),
             },
-            Some(request) = reloads.recv() => {
-                let request: ReloadRequest = request;
-                // Nobody may be left to hear it.
-                let _ = request.send(block_in_place(|| sources.reload(load)));
-            }
+            Some(request) = requests.recv(), if idle => reloads.begin(sources.preparation(), Some(request)),
+            Some(()) = renewals.recv(), if idle => reloads.renew(sources.preparation()),
+            reload = reloads.ready() => match reload {
+                Ok(reload) => reload.commit(&mut sources).await,
+                Err(error) => break Some(Some(error)),
+            },
             ended = tasks.join_next() => break Some(ended.and_then(Result::err)),
             ended = sources.ended() => break Some(ended),
             ended = &mut server => break Some(ended.err()),
@@ -118,17 +132,6 @@ pub async fn serve(
         }
         Some(error) => Err(AppError::Ended(error)),
     }
-}
-
-/// Loads the configuration and the web configuration anew. The latter is put in force, unless something is wrong with
-/// one of them.
-fn load_all(
-    load: &impl Fn() -> Result<Config, ConfigError>,
-    web: &WebConfigFile,
-) -> Result<Config, ConfigError> {
-    let (config, new_web) = both(load(), web.read())?;
-    web.replace(new_web);
-    Ok(config)
 }
 
 /// Does what may take long, or never end, on a thread of its own.

@@ -100,7 +100,8 @@ async fn run(
             once::run(config, output.clone(), *timeout, &stop).await
         }
         (Command::Serve, Some(config), Some(signals)) => {
-            let load = || Config::load(&cli.config_file, &environment);
+            let file = cli.config_file.clone();
+            let load = move || Config::load(&file, &environment);
             let company = std::future::pending();
             app::serve(config, load, &cli, web, started, signals, company).await?;
             Ok(Some(ExitCode::SUCCESS))
@@ -120,6 +121,9 @@ fn load(
     // The demo brings its own configuration.
     let config = match &cli.command {
         Command::Demo => Ok(None),
+        Command::Check { .. } => {
+            Config::load(&cli.config_file, environment).and_then(check::set_up).map(Some)
+        }
         _ => Config::load(&cli.config_file, environment).map(Some),
     };
     // What `once` prints goes to nobody else.
@@ -131,16 +135,6 @@ fn load(
 }
 
 async fn check(config: Config, live: bool, stop: &CancellationToken) -> Result<Option<ExitCode>, AppError> {
-    let config = Arc::new(config);
-    let setting_up = {
-        let config = Arc::clone(&config);
-        app::blocking(move || check::set_up(&config))
-    };
-    let Some(set_up) = stop.run_until_cancelled(setting_up).await else { return Ok(None) };
-    if let Err(error) = set_up? {
-        logging::say(&logging::chain(&error));
-        return Ok(Some(ExitCode::from(2)));
-    }
     for source in config.sources.iter().filter(|source| source.cloud.is_last_resort()) {
         let (name, credential) = (&source.name, source.cloud.credential());
         logging::say(&format!(
@@ -162,8 +156,10 @@ async fn print(text: String, code: ExitCode) -> Option<ExitCode> {
 }
 
 fn failed(error: &AppError) -> ExitCode {
+    if let AppError::Config(error) = error {
+        logging::say(&error.to_string());
+        return ExitCode::from(2);
+    }
     tracing::error!(error = logging::chain(error), "giving up");
-    // A certificate that is none is a matter of the configuration.
-    let wrongly_called = matches!(error, AppError::Source { .. } | AppError::Output { .. });
-    if wrongly_called { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if matches!(error, AppError::Output { .. }) { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

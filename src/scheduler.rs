@@ -12,6 +12,7 @@ pub mod status;
 pub mod tag_cache;
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +45,17 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(10);
 /// A download alone makes tags be read again after this time, for when they were last pulled.
 const AFTER_DOWNLOAD: Duration = Duration::from_hours(1);
 
+/// What a source polls by, apart from what it reads.
+#[derive(Clone)]
+pub struct Settings {
+    /// How it is configured.
+    pub config: SourceConfig,
+    /// The way to its cloud, made for that configuration.
+    pub provider: Arc<dyn Provider>,
+    /// When to poll next.
+    pub next: Instant,
+}
+
 /// A source together with all that it knows, and with what it needs to poll itself.
 pub struct Source {
     config: SourceConfig,
@@ -75,6 +87,8 @@ pub struct Source {
     /// Where to hand out what is known; `unsaved` says that there is something new.
     memories: Option<mpsc::Sender<Memory>>,
     unsaved: bool,
+    /// Where other settings come from while it runs.
+    settings: Option<watch::Receiver<Option<Settings>>>,
 }
 
 /// What happens in a poll.
@@ -131,27 +145,72 @@ impl Source {
             shared: None,
             memories: None,
             unsaved: false,
+            settings: None,
         };
         (source, receiver)
     }
 
+    /// Where to send the settings that the source is to go on with while it runs. They must read the same things.
+    pub fn settings(&mut self) -> watch::Sender<Option<Settings>> {
+        let (sender, receiver) = watch::channel(None);
+        self.settings = Some(receiver);
+        sender
+    }
+
     /// Polls for ever, the first time at `first`. Polls never overlap; a poll in flight ends when the future is
-    /// dropped.
+    /// dropped, and when other settings come.
     pub async fn run(mut self, first: Instant) {
+        let mut settings = self.settings.take();
         let mut next = first;
         loop {
-            self.status.next_poll = Some(wall_clock(next));
-            self.publish();
-            self.withdrawing(sleep_until(next)).await;
-            let start = Instant::now();
-            self.status.polling = true;
-            self.poll_after = Some(wall_clock(start + self.config.poll.interval));
-            self.publish();
-            self.poll(Some(start + self.config.poll.timeout)).await;
-            self.status.polling = false;
-            self.hand_out();
-            next = Instant::now().max(start + self.config.poll.interval);
+            let changed = tokio::select! {
+                biased;
+                settings = changed(&mut settings) => settings,
+                after = self.turn(next) => {
+                    next = after;
+                    continue;
+                }
+            };
+            next = changed.next;
+            self.adopt(changed);
         }
+    }
+
+    /// Waits for the next poll and polls; the time of the poll after that.
+    async fn turn(&mut self, next: Instant) -> Instant {
+        self.status.next_poll = Some(wall_clock(next));
+        self.publish();
+        self.withdrawing(sleep_until(next)).await;
+        let start = Instant::now();
+        self.status.polling = true;
+        self.poll_after = Some(wall_clock(start + self.config.poll.interval));
+        self.publish();
+        self.poll(Some(start + self.config.poll.timeout)).await;
+        self.status.polling = false;
+        self.hand_out();
+        Instant::now().max(start + self.config.poll.interval)
+    }
+
+    /// Goes on with other settings and with all that is known, as far as they show it.
+    fn adopt(&mut self, Settings { config, provider, .. }: Settings) {
+        let collectors = collectors(&config);
+        self.status.keep(&collectors);
+        self.status.polling = false;
+        self.metrics.configure(&collectors, config.poll.interval);
+        if config.cloud != self.config.cloud {
+            // Of a credential that may no longer be the one.
+            self.metrics.credentials_expiry(None);
+        }
+        self.rules = tag_rules(&config);
+        for list in &mut self.listings {
+            list.tags.adopt(self.rules, &config.tags);
+        }
+        (self.config, self.provider) = (config, provider);
+        (self.status.tags_pending, self.status.tags_failing) = (0, 0);
+        if self.status.has(Collector::Tags) {
+            self.note_pending();
+        }
+        (self.changed, self.unsaved) = (true, true);
     }
 
     /// One poll of all collectors. Whether none of them failed.
@@ -432,6 +491,18 @@ pub fn collectors(config: &SourceConfig) -> Vec<Collector> {
         collectors.push(Collector::Tags);
     }
     collectors
+}
+
+/// Waits for other settings; for ever where none can come.
+async fn changed(settings: &mut Option<watch::Receiver<Option<Settings>>>) -> Settings {
+    if let Some(settings) = settings {
+        while settings.changed().await.is_ok() {
+            if let Some(settings) = settings.borrow_and_update().clone() {
+                return settings;
+            }
+        }
+    }
+    pending().await
 }
 
 fn tag_rules(config: &SourceConfig) -> Rules {

@@ -27,7 +27,7 @@ pub use address::{AddressError, ListenAddress};
 use listener::{Listener, Stream};
 use places::{Place, Places, descriptor_limit};
 pub use site::{ReloadRequest, Site};
-pub use web_config::WebConfigFile;
+pub use web_config::{NewWebConfig, WebConfigFile};
 
 /// Pause after an accept that failed for a reason that nothing here can cure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);

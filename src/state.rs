@@ -13,10 +13,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::config::SourceConfig;
 use crate::inventory::{SourceName, Timestamp};
@@ -37,91 +38,70 @@ pub enum StateError {
     Decode(#[from] DecodeError),
 }
 
+/// A snapshot that is not read by then is not waited for: a disk that does not answer must not keep a source from
+/// polling. The largest takes some seconds.
+const LONGEST_READ: Duration = Duration::from_mins(1);
+
 /// The directory of the snapshots, or none. Cloning shares it.
 #[derive(Clone, Default)]
 pub struct Store(Arc<Shared>);
 
+#[derive(Default)]
 struct Shared {
     directory: Mutex<Option<PathBuf>>,
-    /// The turn to write a file, however slow the disk is. Who waits for it holds no thread.
-    writing: Arc<Semaphore>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self { directory: Mutex::default(), writing: Arc::new(Semaphore::new(1)) }
-    }
+    /// Held while a file is read or written: a disk that does not answer costs one thread, and what is large is in
+    /// memory once.
+    disk: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Store {
     /// Keeps snapshots in `directory` from now on, which is made if need be, or nowhere. A directory that cannot be
     /// used is warned of: the sources run without it, and go on trying.
     pub fn open(&self, directory: Option<PathBuf>) {
-        if let Some(directory) = &directory
-            && self.directory().as_ref() != Some(directory)
-            && let Err(error) = file::prepare(directory)
-        {
-            tracing::warn!(
-                directory = %directory.display(),
-                error = chain(&error),
-                "the directory of the snapshots cannot be used, a restart will begin with nothing"
-            );
-        }
-        *lock(&self.0.directory) = directory;
+        let before = std::mem::replace(&mut *lock(&self.0.directory), directory.clone());
+        let Some(directory) = directory.filter(|directory| before.as_ref() != Some(directory)) else {
+            return;
+        };
+        let store = self.clone();
+        tokio::spawn(async move {
+            let prepared = directory.clone();
+            if let Err(error) = store.with_disk(move || file::prepare(&prepared)).await.flatten() {
+                tracing::warn!(
+                    directory = %directory.display(),
+                    error = chain(&error),
+                    "the directory of the snapshots cannot be used, a restart will begin with nothing"
+                );
+            }
+        });
     }
 
-    /// Gives a source that does not run yet what its snapshot says, and returns what keeps the snapshot from now on.
+    /// Where snapshots are kept.
+    pub fn directory(&self) -> Option<PathBuf> {
+        lock(&self.0.directory).clone()
+    }
+
+    /// Does some work in a thread that may wait, alone with the disk.
+    async fn with_disk<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let alone = Arc::clone(&self.0.disk).lock_owned().await;
+        let done = spawn_blocking(move || {
+            let done = work();
+            drop(alone);
+            done
+        });
+        done.await.map_err(io::Error::other)
+    }
+
+    /// What keeps the snapshot of a source that does not run yet.
     pub fn keeper(&self, config: &SourceConfig, source: &mut Source, metrics: SourceMetrics) -> Keeper {
-        let identity = identity(config);
-        self.restore(&config.name, &identity, source, &metrics);
         Keeper {
             store: self.clone(),
             name: config.name.clone(),
-            identity,
+            identity: identity(config),
             metrics,
             memories: source.memories(),
             failing: false,
             running: Running(Arc::new(AtomicBool::new(true))),
         }
-    }
-
-    fn restore(&self, name: &SourceName, identity: &Identity, source: &mut Source, metrics: &SourceMetrics) {
-        let Some(directory) = self.directory() else { return };
-        let path = directory.join(file::snapshot(name));
-        let memory = match file::read(&path, identity) {
-            Ok(memory) => memory,
-            Err(error) => {
-                tracing::warn!(
-                    source = name.as_str(),
-                    file = %path.display(),
-                    error = chain(&error),
-                    "the snapshot is not used"
-                );
-                None
-            }
-        };
-        metrics.snapshot_restored(memory.is_some());
-        if let Some(memory) = memory {
-            tracing::info!(
-                source = name.as_str(),
-                file = %path.display(),
-                repositories = memory.repositories.as_ref().map(|known| {
-                    known.listings.iter().map(|list| list.rows.len()).sum::<usize>()
-                }),
-                "goes on with what the snapshot holds"
-            );
-            metrics.snapshot_time(memory.taken);
-            source.restore(memory, SystemTime::now());
-        }
-    }
-
-    /// Waits until nobody writes.
-    async fn turn(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.0.writing).acquire_owned().await.expect("it is never closed")
-    }
-
-    fn directory(&self) -> Option<PathBuf> {
-        lock(&self.0.directory).clone()
     }
 }
 
@@ -129,7 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes the snapshots of one source.
+/// Reads and writes the snapshots of one source.
 pub struct Keeper {
     store: Store,
     name: SourceName,
@@ -151,28 +131,56 @@ impl Drop for Running {
 }
 
 impl Keeper {
+    /// Gives the source, before it runs, what its snapshot says.
+    pub async fn restore(&self, source: &mut Source) {
+        let Some(directory) = self.store.directory() else { return };
+        let path = directory.join(file::snapshot(&self.name));
+        let (from, identity) = (path.clone(), self.identity);
+        let read = timeout(LONGEST_READ, self.store.with_disk(move || file::read(&from, &identity))).await;
+        let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let memory = read.map_err(StateError::from).flatten().unwrap_or_else(|error| {
+            tracing::warn!(
+                source = self.name.as_str(),
+                file = %path.display(),
+                error = chain(&error),
+                "the snapshot is not used"
+            );
+            None
+        });
+        let restored = memory.is_some();
+        if let Some(memory) = memory {
+            tracing::info!(
+                source = self.name.as_str(),
+                file = %path.display(),
+                repositories = memory.repositories.as_ref().map(|known| {
+                    known.listings.iter().map(|list| list.rows.len()).sum::<usize>()
+                }),
+                "goes on with what the snapshot holds"
+            );
+            self.metrics.snapshot_time(memory.taken);
+            source.restore(memory, SystemTime::now());
+        }
+        self.metrics.snapshot_restored(restored);
+    }
+
     /// Writes whatever the source hands out, one after the other, until the source is gone.
     pub async fn run(mut self) {
         while let Some(memory) = self.memories.recv().await {
             let taken = memory.taken;
-            let (store, name, identity) = (self.store.clone(), self.name.clone(), self.identity);
+            let Some(directory) = self.store.directory() else { continue };
+            let (name, identity) = (self.name.clone(), self.identity);
             let running = Arc::clone(&self.running.0);
-            let turn = store.turn().await;
-            let written = spawn_blocking(move || {
-                let _turn = turn;
-                let Some(directory) = store.directory() else { return Ok(false) };
+            let written = self.store.with_disk(move || {
                 let bytes = encode::encode(&memory, &identity)?;
                 drop(memory);
                 if running.load(Ordering::Relaxed) {
                     file::replace(&directory, &file::snapshot(&name), &bytes)?;
                 }
-                Ok(true)
+                Ok(())
             });
-            match written.await {
-                Ok(Ok(true)) => self.succeeded(taken),
-                Ok(Ok(false)) => {}
-                Ok(Err(error)) => self.failed(&StateError::Io(error)),
-                Err(error) => self.failed(&io::Error::other(error).into()),
+            match written.await.flatten() {
+                Ok(()) => self.succeeded(taken),
+                Err(error) => self.failed(&StateError::Io(error)),
             }
         }
     }

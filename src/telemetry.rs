@@ -42,6 +42,9 @@ pub enum Collector {
 }
 
 impl Collector {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Repositories, Self::SharedRepositories, Self::Tags];
+
     /// The label value.
     pub fn as_str(self) -> &'static str {
         match self {

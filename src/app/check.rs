@@ -7,10 +7,9 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 
-use super::AppError;
-use super::sources::{info, provider};
+use super::sources::{all, info, provider};
 use crate::client::{ApiError, Guards, Listing, Poll};
-use crate::config::{Cloud, Config, SourceConfig};
+use crate::config::{Cloud, Config, ConfigError, SourceConfig};
 use crate::exposition::families::tag_series;
 use crate::exposition::limit::{Selection, select};
 use crate::inventory::{Entry, Inventory, Repositories, Repository, SharedRepository, Tag, TagSet};
@@ -24,21 +23,22 @@ const TAGS_PAGE: u64 = 100;
 
 /// Makes everything that the sources need to run, without sending anything.
 ///
-/// Errors: a source cannot be set up.
-pub fn set_up(config: &Config) -> Result<(), AppError> {
-    let metrics = SelfMetrics::new();
-    config.sources.iter().try_for_each(|config| provider(config, &Guards::default(), &metrics).map(drop))
+/// Errors: every source that cannot be set up.
+pub fn set_up(config: Config) -> Result<Config, ConfigError> {
+    let (metrics, guards) = (SelfMetrics::new(), Guards::default());
+    all(config.sources.iter().map(|config| provider(config, &guards, metrics.handle(&config.name))))?;
+    Ok(config)
 }
 
 /// Reads the first page of every listing of every source. The report for people, and whether all could be read.
 ///
-/// Errors: a source cannot be set up.
-pub async fn live(config: &Config) -> Result<(String, bool), AppError> {
+/// Errors: every source that cannot be set up.
+pub async fn live(config: &Config) -> Result<(String, bool), ConfigError> {
     let (metrics, guards) = (SelfMetrics::new(), Guards::default());
-    let mut sources = Vec::new();
-    for config in &config.sources {
-        sources.push((config, provider(config, &guards, &metrics)?));
-    }
+    let sources = all(config
+        .sources
+        .iter()
+        .map(|config| Ok((config, provider(config, &guards, metrics.handle(&config.name))?))))?;
     let previews = join_all(sources.iter().map(|(config, provider)| preview(config, &**provider))).await;
     let mut report = String::new();
     let mut good = true;

@@ -47,8 +47,9 @@ pub async fn run(
     );
     let config = Config::parse(&config_text(&simulator), Path::new("."), &BTreeMap::new())
         .expect("the text below is a valid configuration, which the demo's test loads");
-    let load = || Ok(config.clone());
-    serve(config.clone(), load, cli, web, started, signals, move_on(simulator)).await
+    let again = config.clone();
+    let load = move || Ok(again.clone());
+    serve(config, load, cli, web, started, signals, move_on(simulator)).await
 }
 
 /// Lets time pass in the simulated clouds.

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::sources::source;
+use super::sources::{all, source};
 use super::{AppError, blocking};
 use crate::client::Guards;
 use crate::config::Config;
@@ -41,12 +41,11 @@ pub async fn run(
     let target = target?.map_err(|source| AppError::Output { path: name.clone(), source })?;
     let metrics = SelfMetrics::new();
     let guards = Guards::default();
-    let mut sources = Vec::new();
-    for config in config.sources {
+    let mut sources = all(config.sources.into_iter().map(|config| {
         let series_limit = config.series_limit;
         let (source, states) = source(config, &guards, &metrics)?;
-        sources.push((source, states, series_limit));
-    }
+        Ok((source, states, series_limit))
+    }))?;
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let polls = join_all(sources.iter_mut().map(|(source, _, _)| source.poll(deadline)));
     let Some(polled) = stop.run_until_cancelled(polls).await else { return Ok(None) };

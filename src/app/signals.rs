@@ -72,10 +72,11 @@ impl Signals {
         Ok(Self { stop, hang_up: listen(SignalKind::hangup())? })
     }
 
-    pub(super) async fn next(&mut self) -> Signal {
+    /// The next one. A reload is kept for later unless the exporter is `idle`.
+    pub(super) async fn next(&mut self, idle: bool) -> Signal {
         tokio::select! {
             () = self.stop.cancelled() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
+            _ = self.hang_up.recv(), if idle => Signal::Reload,
         }
     }
 }

@@ -1,22 +1,26 @@
-//! The sources that run: started as configured, and changed by a reload without touching those that stay as they are.
+//! The sources that run: started as configured, and changed by a reload, those that read the same as before keeping
+//! what they know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::select_all;
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::AppError;
 use crate::client::Guards;
-use crate::config::{Cloud, Config, ConfigError, SourceConfig};
+use crate::config::tls::stamp;
+use crate::config::{Cloud, Config, ConfigError, Problem, SourceConfig};
 use crate::exposition::{self, Sources};
 use crate::inventory::{SourceInfo, SourceName, Timestamp};
 use crate::provider::{Provider, ncr::Ncr, operation::operations, swr::Swr};
-use crate::scheduler::{Source, SourceState, collectors};
+use crate::scheduler::{Settings, Source, SourceState, collectors};
+use crate::state::identity::identity;
 use crate::state::{Keeper, Store};
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::{SelfMetrics, SourceMetrics};
@@ -26,6 +30,13 @@ const FIRST_POLL_SPREAD: Duration = Duration::from_millis(100);
 /// The last source's first poll is not later than this.
 const LATEST_FIRST_POLL: Duration = Duration::from_secs(5);
 
+/// Between two looks at the files that sources name. A changed file is read at the second look that finds it the same,
+/// so that nothing is read while it is being written.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest wait for a source that was stopped, which ends as soon as it waits for something.
+const LONGEST_END: Duration = Duration::from_secs(1);
+
 /// The sources that run.
 pub struct RunningSources {
     metrics: SelfMetrics,
@@ -34,11 +45,16 @@ pub struct RunningSources {
     running: BTreeMap<SourceName, Running>,
     /// What the page and the server see of them.
     pub shown: watch::Sender<Sources>,
+    /// The files that their configurations name.
+    files: watch::Sender<BTreeSet<PathBuf>>,
 }
 
 struct Running {
     config: SourceConfig,
+    settings: watch::Sender<Option<Settings>>,
     task: JoinHandle<()>,
+    /// What is wrong with its files now, while what they held before is in force.
+    told: Option<String>,
 }
 
 impl Drop for Running {
@@ -47,64 +63,187 @@ impl Drop for Running {
     }
 }
 
+/// What is needed to make ready what a configuration asks for, beside the sources that run.
+pub struct Preparation {
+    metrics: SelfMetrics,
+    guards: Guards,
+    /// With what was wrong with their files at the last look.
+    running: BTreeMap<SourceName, (SourceConfig, Option<String>)>,
+    state: Option<PathBuf>,
+}
+
+/// The sources of a configuration, ready to run. Nothing of it is in force yet.
+pub struct Prepared {
+    sources: Vec<(SourceConfig, Change)>,
+    state: Option<PathBuf>,
+    told: BTreeMap<SourceName, String>,
+}
+
+/// What becomes of a source.
+enum Change {
+    /// It goes on as if nothing had happened.
+    None,
+    /// It goes on with all that it knows, and this way to its cloud.
+    Settings(Arc<dyn Provider>),
+    /// It starts with nothing, but for its snapshot.
+    New(Arc<dyn Provider>),
+}
+
+impl Preparation {
+    /// Makes ready what `config` asks for. Reads no file, but may take a while.
+    ///
+    /// Errors: every source that cannot be set up.
+    pub fn prepare(self, config: Config) -> Result<Prepared, ConfigError> {
+        let prepared = config.sources.into_iter().map(|config| {
+            let known = self.running.get(&config.name).map(|(known, _)| known);
+            if known == Some(&config) {
+                return Ok((config, Change::None));
+            }
+            let provider = provider(&config, &self.guards, self.metrics.handle(&config.name))?;
+            let same = known.is_some_and(|known| identity(known) == identity(&config));
+            let change = if same { Change::Settings(provider) } else { Change::New(provider) };
+            Ok((config, change))
+        });
+        let sources = all(prepared)?;
+        Ok(Prepared { sources, state: config.state, told: BTreeMap::new() })
+    }
+
+    /// Reads the files anew that the sources which run name. Those of a source are used together or not at all; what is
+    /// wrong with them is warned of once.
+    ///
+    /// Errors: a source cannot be set up.
+    pub fn renew(mut self) -> Result<Prepared, ConfigError> {
+        let (mut sources, mut told) = (Vec::new(), BTreeMap::new());
+        for (name, (config, before)) in &self.running {
+            let mut config = config.clone();
+            match config.connection.tls.reread() {
+                Ok(tls) => config.connection.tls = tls,
+                Err(error) => {
+                    if before.as_ref() != Some(&error) {
+                        tracing::warn!(
+                            source = name.as_str(),
+                            error,
+                            "changed files cannot be used, what they held before stays in force"
+                        );
+                    }
+                    told.insert(name.clone(), error);
+                }
+            }
+            sources.push(config);
+        }
+        let state = self.state.take();
+        Ok(Prepared { told, ..self.prepare(Config { sources, state })? })
+    }
+}
+
+/// All of these, or everything that is wrong with them.
+pub fn all<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T>, ConfigError> {
+    let (mut good, mut problems) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => good.push(value),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(good) } else { Err(ConfigError { problems }) }
+}
+
 impl RunningSources {
     /// None yet.
     pub fn new(metrics: SelfMetrics) -> Self {
         let (shown, _) = watch::channel(Sources::new());
-        Self { metrics, guards: Guards::default(), store: Store::default(), running: BTreeMap::new(), shown }
+        let (files, _) = watch::channel(BTreeSet::new());
+        let (guards, store) = (Guards::default(), Store::default());
+        Self { metrics, guards, store, running: BTreeMap::new(), shown, files }
     }
 
-    /// Makes the sources of `config` run. One that runs with the same settings goes on as if nothing had happened; a
-    /// changed one starts anew; one that is no longer configured stops and takes its metrics along.
-    ///
-    /// Errors: a source cannot be set up; nothing has changed then.
-    pub fn apply(&mut self, config: Config) -> Result<(), AppError> {
-        let names: Vec<_> = config.sources.iter().map(|config| config.name.clone()).collect();
-        let changed = config
-            .sources
-            .into_iter()
-            .filter(|config| self.running.get(&config.name).is_none_or(|running| running.config != *config));
-        let started = changed.map(|config| Ok((provider(&config, &self.guards, &self.metrics)?, config)));
-        let started: Vec<_> = started.collect::<Result<_, AppError>>().inspect_err(|_| {
-            for name in names.iter().filter(|name| !self.running.contains_key(name)) {
-                self.metrics.forget(name);
-            }
-        })?;
+    /// What makes a configuration ready while these sources run. They must not change until it is put in force.
+    pub fn preparation(&self) -> Preparation {
+        let running = self
+            .running
+            .iter()
+            .map(|(name, running)| (name.clone(), (running.config.clone(), running.told.clone())));
+        Preparation {
+            metrics: self.metrics.clone(),
+            guards: self.guards.clone(),
+            running: running.collect(),
+            state: self.store.directory(),
+        }
+    }
+
+    /// Makes the sources run that are ready. One that is no longer configured stops and takes its metrics along.
+    pub async fn commit(&mut self, prepared: Prepared) {
+        let Prepared { sources, state, mut told } = prepared;
         let mut shown = self.shown.borrow().clone();
-        let stays = |name: &SourceName| {
-            names.contains(name) && !started.iter().any(|(_, config)| config.name == *name)
+        let goes_on = |name: &SourceName| {
+            let of = |(config, change): &&(SourceConfig, Change)| {
+                config.name == *name && !matches!(change, Change::New(_))
+            };
+            sources.iter().any(|source| of(&source))
         };
-        for name in self.running.keys().filter(|name| !stays(name)) {
-            shown.remove(name);
-            tracing::info!(source = name.as_str(), "source stops");
+        let stopped: Vec<_> = self.running.keys().filter(|name| !goes_on(name)).cloned().collect();
+        for name in stopped {
+            shown.remove(&name);
+            if let Some(mut running) = self.running.remove(&name) {
+                running.task.abort();
+                // What it still does must not count for one of the same name.
+                let _ = timeout(LONGEST_END, &mut running.task).await;
+                tracing::info!(source = name.as_str(), "source stops");
+            }
+            self.metrics.forget(&name);
         }
-        self.running.retain(|name, _| stays(name));
-        for name in self.shown.borrow().keys().filter(|name| !stays(name)) {
-            self.metrics.forget(name);
+        self.store.open(state);
+        let mut number = 0;
+        for (config, change) in sources {
+            let name = config.name.clone();
+            let next = Instant::now() + FIRST_POLL_SPREAD.saturating_mul(number).min(LATEST_FIRST_POLL);
+            match change {
+                Change::None => {}
+                Change::Settings(provider) => {
+                    number += 1;
+                    tracing::info!(source = name.as_str(), "source goes on with other settings");
+                    if let (Some(running), Some(shown)) = (self.running.get_mut(&name), shown.get_mut(&name))
+                    {
+                        shown.series_limit = config.series_limit;
+                        shown.metrics.operations(&operations(&config));
+                        running.config = config.clone();
+                        running.settings.send_replace(Some(Settings { config, provider, next }));
+                    }
+                }
+                Change::New(provider) => {
+                    number += 1;
+                    let credential = config.cloud.credential();
+                    tracing::info!(source = name.as_str(), credential, "source starts");
+                    let series_limit = config.series_limit;
+                    let metrics = source_metrics(&config, &self.metrics);
+                    let (mut source, states) =
+                        Source::new(config.clone(), info(&config), provider, metrics.clone());
+                    let settings = source.settings();
+                    let keeper = self.store.keeper(&config, &mut source, metrics.clone());
+                    shown.insert(name.clone(), exposition::Source { states, series_limit, metrics });
+                    let task = tokio::spawn(run(source, next, keeper));
+                    let running = Running { config, settings, task, told: None };
+                    self.running.insert(name.clone(), running);
+                }
+            }
+            if let Some(running) = self.running.get_mut(&name) {
+                running.told = told.remove(&name);
+            }
         }
-        self.store.open(config.state);
-        for (number, (provider, config)) in started.into_iter().enumerate() {
-            let (name, series_limit) = (config.name.clone(), config.series_limit);
-            tracing::info!(source = name.as_str(), credential = config.cloud.credential(), "source starts");
-            let metrics = source_metrics(&config, &self.metrics);
-            let (mut source, states) = Source::new(config.clone(), info(&config), provider, metrics.clone());
-            let keeper = self.store.keeper(&config, &mut source, metrics.clone());
-            shown.insert(name.clone(), exposition::Source { states, series_limit, metrics });
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
-            let delay = FIRST_POLL_SPREAD.saturating_mul(number).min(LATEST_FIRST_POLL);
-            let task = tokio::spawn(run(source, Instant::now() + delay, keeper));
-            self.running.insert(name, Running { config, task });
-        }
+        let files = self.running.values().flat_map(|running| running.config.connection.tls.paths());
+        self.files.send_replace(files.map(Path::to_owned).collect());
         self.shown.send_replace(shown);
-        Ok(())
     }
 
-    /// Loads the configuration anew and makes it run; what is wrong with it is logged, and the answer.
-    pub fn reload(&mut self, load: impl Fn() -> Result<Config, ConfigError>) -> Result<(), String> {
-        let outcome = load().map_err(|error| error.to_string());
-        let outcome = outcome.and_then(|config| self.apply(config).map_err(|error| chain(&error)));
+    /// Says to `changed`, for ever, when a file that a source names may hold something else than what is in force.
+    pub fn watch_files(&self, changed: mpsc::Sender<()>) -> impl Future<Output = ()> + Send + use<> {
+        watch_files(self.files.subscribe(), changed)
+    }
+
+    /// Notes what came of loading the configuration anew.
+    pub fn reloaded(&self, outcome: &Result<(), String>) {
         self.metrics.config_loaded(outcome.is_ok(), Timestamp::from(SystemTime::now()));
-        match &outcome {
+        match outcome {
             Ok(()) => {
                 self.guards.reloaded();
                 tracing::info!("configuration reloaded");
@@ -113,7 +252,6 @@ impl RunningSources {
                 tracing::error!(error = problems, "configuration not reloaded, the old one stays in force");
             }
         }
-        outcome
     }
 
     /// Waits until a source ends, which none should, and says with what error.
@@ -131,17 +269,46 @@ pub fn source(
     config: SourceConfig,
     guards: &Guards,
     metrics: &SelfMetrics,
-) -> Result<(Source, watch::Receiver<Arc<SourceState>>), AppError> {
-    let provider = provider(&config, guards, metrics)?;
-    let (info, metrics) = (info(&config), source_metrics(&config, metrics));
+) -> Result<(Source, watch::Receiver<Arc<SourceState>>), Problem> {
+    let metrics = source_metrics(&config, metrics);
+    let (provider, info) = (provider(&config, guards, metrics.clone())?, info(&config));
     Ok(Source::new(config, info, provider, metrics))
 }
 
-/// Polls and keeps what the polls learn, neither of which ends.
-async fn run(source: Source, first: Instant, keeper: Keeper) {
+/// Goes on with what the snapshot says, polls, and keeps what the polls learn; no end.
+async fn run(mut source: Source, first: Instant, keeper: Keeper) {
+    keeper.restore(&mut source).await;
     tokio::select! {
         () = source.run(first) => {}
         () = keeper.run() => {}
+    }
+}
+
+async fn watch_files(mut files: watch::Receiver<BTreeSet<PathBuf>>, changed: mpsc::Sender<()>) {
+    let mut looks = interval(LOOK_INTERVAL);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut seen, mut told) = (None, None);
+    loop {
+        looks.tick().await;
+        let paths = files.borrow_and_update().clone();
+        if paths.is_empty() {
+            // Nothing to look at, and where no sources run any more nobody to tell.
+            if files.changed().await.is_err() {
+                pending::<()>().await;
+            }
+            continue;
+        }
+        // A file system may take its time.
+        let look =
+            spawn_blocking(move || paths.into_iter().map(|path| (stamp(&path), path)).collect::<Vec<_>>());
+        let Ok(now) = look.await else { continue };
+        if told.as_ref() == Some(&now) {
+            seen = None;
+        } else if seen.as_ref() != Some(&now) {
+            seen = Some(now);
+        } else if changed.send(()).await.is_ok() {
+            told = seen.take();
+        }
     }
 }
 
@@ -149,10 +316,13 @@ async fn run(source: Source, first: Instant, keeper: Keeper) {
 pub fn provider(
     config: &SourceConfig,
     guards: &Guards,
-    metrics: &SelfMetrics,
-) -> Result<Arc<dyn Provider>, AppError> {
-    let failed = |source| AppError::Source { name: config.name.clone(), source };
-    let (guards, metrics) = (guards.clone(), source_metrics(config, metrics));
+    metrics: SourceMetrics,
+) -> Result<Arc<dyn Provider>, Problem> {
+    let failed = |error: io::Error| Problem {
+        key: format!("sources.{}", config.name),
+        message: format!("cannot be set up: {}; see its key tls", chain(&error)),
+    };
+    let guards = guards.clone();
     Ok(match &config.cloud {
         Cloud::Swr(swr) => Arc::new(Swr::new(config, swr, guards, metrics).map_err(failed)?),
         Cloud::Ncr(ncr) => Arc::new(Ncr::new(config, ncr, guards, metrics).map_err(failed)?),

@@ -96,7 +96,7 @@ struct Read {
 
 /// Differs after a file is written or replaced: the inode number, the time of change (which, unlike the time of
 /// modification, no tool can set) in seconds and nanoseconds, the length.
-type Stamp = (u64, i64, i64, u64);
+pub(super) type Stamp = (u64, i64, i64, u64);
 
 /// So long is waited for the file of a secret that is known, once until it answers again: whoever asks is one of the few
 /// threads of the runtime.
@@ -209,7 +209,7 @@ fn look(path: &Path, sort: Sort, known: Option<Read>) -> io::Result<(Read, Optio
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
+pub(super) fn stamp(metadata: &Metadata) -> Stamp {
     (metadata.ino(), metadata.ctime(), metadata.ctime_nsec(), metadata.len())
 }
 

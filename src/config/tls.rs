@@ -10,6 +10,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::certificate::{self, Misfit};
 use super::reading::{PATIENCE, read_within};
+use super::secret;
 
 /// A bundle of all public authorities has 250 KB; this keeps a wrong path from filling the memory.
 const LONGEST: u64 = 4 * 1024 * 1024;
@@ -96,6 +97,11 @@ impl fmt::Debug for TlsFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.paths()).finish()
     }
+}
+
+/// By what to tell that a file has changed since; `None` if there is none.
+pub fn stamp(path: &Path) -> Option<secret::Stamp> {
+    fs::metadata(path).ok().map(|metadata| secret::stamp(&metadata))
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

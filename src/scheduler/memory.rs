@@ -134,6 +134,8 @@ impl Source {
                     let mut listing = KnownList::new(name, self.rules);
                     (listing.read, listing.listed) = (Some(read), listed);
                     listing.tags.restore(rows, &clocks);
+                    // It may have been kept with other settings.
+                    listing.tags.adopt(self.rules, &self.config.tags);
                     self.listings.push(listing);
                 }
             }

@@ -105,6 +105,16 @@ impl SourceStatus {
         }
     }
 
+    /// Keeps what is known of these collectors and nothing of others.
+    pub(super) fn keep(&mut self, collectors: &[Collector]) {
+        let before = std::mem::replace(&mut self.collectors, Self::new(collectors).collectors);
+        for known in before {
+            if let Some(status) = self.collectors.iter_mut().find(|c| c.collector == known.collector) {
+                *status = known;
+            }
+        }
+    }
+
     /// Whether the source has this collector.
     pub fn has(&self, collector: Collector) -> bool {
         self.collectors.iter().any(|c| c.collector == collector)

@@ -67,6 +67,21 @@ impl TagCache {
         Self { rows: Vec::new(), rules }
     }
 
+    /// Goes on by other rules, and keeps of the tags what `config` shows. What it shows beyond that is read when each
+    /// repository's turn comes in the full sweep.
+    pub fn adopt(&mut self, rules: Rules, config: &TagsConfig) {
+        self.rules = rules;
+        for row in &mut self.rows {
+            if !config.enabled {
+                (row.due, row.known, row.failures, row.retry) = (None, None, 0, 0);
+            } else if let Some(known) = &mut row.known
+                && let Some(tags) = narrowed(&known.tags, config)
+            {
+                known.tags = Arc::new(tags);
+            }
+        }
+    }
+
     /// Takes a new list, sorted by key, in the poll of this number, and says how many of its repositories' tags need
     /// not be read. Tags of repositories that are still there are kept; what was due before is so since then.
     pub fn list(&mut self, repositories: Vec<Repository>, poll: u64, now: Instant) -> u64 {
@@ -275,6 +290,18 @@ fn sweep_slot(repository: &Repository, slots: u64) -> u64 {
         hasher.update(part.as_bytes());
     }
     u64::from(hasher.finalize()) % slots
+}
+
+/// What `config` shows of tags that were kept by another one; `None` if that is all of them.
+fn narrowed(tags: &TagSet, config: &TagsConfig) -> Option<TagSet> {
+    let most = config.newest.unwrap_or(usize::MAX);
+    let as_it_is = |tag: &Tag| config.filter.keeps(&tag.name) && (config.info || tag.info.is_none());
+    if tags.newest.len() <= most && tags.newest.iter().all(as_it_is) {
+        return None;
+    }
+    let shown = tags.newest.iter().filter(|tag| config.filter.keeps(&tag.name)).take(most).cloned();
+    let newest = shown.map(|tag| Tag { info: tag.info.filter(|_| config.info), ..tag }).collect();
+    Some(TagSet { newest, ..tags.clone() })
 }
 
 /// What to keep of a repository's tags: the latest push of all, and the newest of those that the filter keeps.

@@ -11,7 +11,7 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::body::Body;
@@ -30,6 +30,9 @@ const RENEWAL_DELAY: Duration = Duration::from_millis(10);
 
 /// Tells whose page a browser's request is for, see <https://www.w3.org/TR/fetch-metadata/>.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Longest wait for a reload, which reads files: they may be on a disk that does not answer.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// All that the server shows.
 pub struct Site {
@@ -195,7 +198,10 @@ impl Site {
     async fn reload(&self) -> Response<Body> {
         let (request, answer) = oneshot::channel();
         let outcome = match self.reload.try_send(request) {
-            Ok(()) => answer.await.unwrap_or_else(|_| Err("the exporter is stopping".to_owned())),
+            Ok(()) => match timeout(RELOAD_PATIENCE, answer).await {
+                Ok(answer) => answer.unwrap_or_else(|_| Err("the exporter is stopping".to_owned())),
+                Err(_) => Err("the files take long to read; what comes of the reload is logged".to_owned()),
+            },
             Err(_) => Err("another reload is under way".to_owned()),
         };
         match outcome {

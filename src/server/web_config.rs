@@ -222,7 +222,7 @@ pub struct WebConfigFile {
 }
 
 /// A web configuration that was read and is not in force yet.
-pub struct NewWebConfig(WebConfig);
+pub struct NewWebConfig(WebConfig, Files);
 
 impl WebConfigFile {
     /// Plain HTTP for everybody, for ever.
@@ -252,11 +252,24 @@ impl WebConfigFile {
     ///
     /// Errors: as [`WebConfigFile::load`]; TLS cannot be switched on, and nothing that protects switched off.
     pub fn read(&self) -> Result<NewWebConfig, ConfigError> {
-        self.reread(&mut self.files()).map(NewWebConfig)
+        let mut files = Files::default();
+        match self.reread(&mut files) {
+            Ok(config) => Ok(NewWebConfig(config, files)),
+            // It was told, which is enough; what is good and not put in force is to be read again.
+            Err(error) => {
+                *self.files() = files;
+                Err(error)
+            }
+        }
     }
 
     /// Puts in force what was read.
-    pub fn replace(&self, NewWebConfig(mut config): NewWebConfig) {
+    pub fn replace(&self, NewWebConfig(config, files): NewWebConfig) {
+        *self.files() = files;
+        self.adopt(config);
+    }
+
+    fn adopt(&self, mut config: WebConfig) {
         let old = self.current();
         config.inherit(&old);
         for warning in config.warnings.iter().filter(|warning| !old.warnings.contains(warning)) {
@@ -294,7 +307,7 @@ impl WebConfigFile {
         }
         match self.reread(&mut files) {
             Ok(config) => {
-                self.replace(NewWebConfig(config));
+                self.adopt(config);
                 tracing::info!("web configuration changed and read anew");
             }
             Err(error) => {

@@ -4,17 +4,17 @@ use regex::Regex;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Cloud, Filter, NcrConfig, SourceConfig, SwrAuth, SwrConfig, TagsConfig};
+use crate::config::{Cloud, Filter, NcrConfig, SourceConfig, SwrAuth, SwrConfig};
 use crate::inventory::Center;
 
 /// A hash (SHA-256) of a source's configuration.
 pub type Identity = [u8; 32];
 
-/// The hash of everything that decides what a source reads. When and how it reads does not count, and neither do keys
-/// and passwords: they are to be changed often, and nothing made of a secret is to be on the disk.
+/// The hash of everything that decides what a source reads. When and how it reads does not count, nor which of the tags
+/// are shown, and neither do keys and passwords: they are to be changed often, and nothing made of a secret is to be on
+/// the disk.
 pub fn identity(config: &SourceConfig) -> Identity {
-    let SourceConfig { name, cloud, poll: _, series_limit: _, repositories, tags, connection: _ } = config;
-    let TagsConfig { enabled, newest, filter: tag_filter, info, full_sweep: _ } = tags;
+    let SourceConfig { name, cloud, poll: _, series_limit: _, repositories, tags: _, connection: _ } = config;
     let cloud = match cloud {
         Cloud::Swr(swr) => {
             let SwrConfig { region, endpoint, iam_endpoint: _, project_id, project_name, .. } = swr;
@@ -32,8 +32,7 @@ pub fn identity(config: &SourceConfig) -> Identity {
             json!(["ncr", format!("{site:?}"), region, endpoint.as_str(), registries])
         }
     };
-    let tags = json!([enabled, newest, expressions(tag_filter), info]);
-    let text = json!([name.as_str(), cloud, expressions(repositories), tags]).to_string();
+    let text = json!([name.as_str(), cloud, expressions(repositories)]).to_string();
     Sha256::digest(text).into()
 }
 
@@ -75,11 +74,6 @@ mod tests {
             "watch = [\"a/b\"]",
             "repositories = { include = [\"a\"] }",
             "repositories = { exclude = [\"a\"] }",
-            "tags = { enabled = false }",
-            "tags = { newest = 6 }",
-            "tags = { newest = \"all\" }",
-            "tags = { include = [\"a\"] }",
-            "tags = { info = true }",
         ];
         let ncr = ["KR\"", "SGN\"", "KR\"\nsite = \"gov\"", "KR\"\nregistries = [\"a\"]"];
         let texts = swr.iter().map(|line| format!("{SWR}{line}"));
@@ -90,12 +84,17 @@ mod tests {
     }
 
     #[test]
-    fn keys_times_and_limits_do_not_change_it() {
+    fn keys_times_limits_and_the_tags_shown_do_not_change_it() {
         for line in [
             "auth = { access_key = \"c\", secret_key = \"d\" }",
             "poll = { interval = \"1m\" }",
             "limits = { series_per_source = 3 }",
             "tags = { full_sweep = \"1h\" }",
+            "tags = { enabled = false }",
+            "tags = { newest = 6 }",
+            "tags = { newest = \"all\" }",
+            "tags = { include = [\"a\"] }",
+            "tags = { info = true }",
             "proxy_url = \"http://proxy.example\"",
             "allow_http = true",
         ] {

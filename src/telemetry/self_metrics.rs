@@ -3,19 +3,19 @@
 mod figures;
 mod source;
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{Collector as _, MetricVec, MetricVecBuilder};
-use prometheus::proto::MetricFamily;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
     CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec,
 };
 use prometheus::{Opts, Registry};
 
-use super::{Collector, Reason, UNREADABLE_FIELDS};
+use super::Collector;
 use crate::inventory::{SourceName, Timestamp};
 pub use figures::{Figures, SourceFigures};
 pub use source::SourceMetrics;
@@ -42,6 +42,8 @@ pub(super) static LOG_LINES_DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
 pub struct SelfMetrics {
     registry: Registry,
     families: Arc<Families>,
+    /// Sources that ran once. What still works for one of them, such as the rendering of a page, may end after it.
+    gone: Arc<Mutex<HashSet<String>>>,
 }
 
 struct Families {
@@ -248,41 +250,29 @@ impl SelfMetrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision, rustc]).set(1);
         #[cfg(target_os = "linux")]
         r.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())).expect(VALID);
-        Self { registry, families: Arc::new(families) }
+        Self { registry, families: Arc::new(families), gone: Arc::default() }
+    }
+
+    /// The metrics of one source, still without any series: it may never come to run.
+    pub fn handle(&self, name: &SourceName) -> SourceMetrics {
+        SourceMetrics::new(Arc::clone(&self.families), name.clone())
     }
 
     /// The metrics of one source, with every series whose labels are known beforehand at 0.
     pub fn source(&self, name: &SourceName, collectors: &[Collector], interval: Duration) -> SourceMetrics {
-        let f = &self.families;
-        let source = name.as_str();
-        f.poll_interval.with_label_values(&[source]).set(interval.as_secs_f64());
-        for collector in collectors {
-            let labels = [source, collector.as_str()];
-            f.polls.with_label_values(&labels);
-            for reason in Reason::ALL {
-                f.poll_failures.with_label_values(&[source, collector.as_str(), reason.as_str()]);
-            }
-            if *collector == Collector::Tags {
-                f.tag_listings.with_label_values(&[source]);
-                f.tag_listings_skipped.with_label_values(&[source]);
-                f.tag_listings_pending.with_label_values(&[source]);
-                f.tag_listings_failing.with_label_values(&[source]);
-                for reason in Reason::ALL {
-                    f.tag_listing_failures.with_label_values(&[source, reason.as_str()]);
-                }
-            }
+        if self.gone().contains(name.as_str()) {
+            // What came late of one of the same name.
+            self.forget(name);
+            self.gone().remove(name.as_str());
         }
-        f.api_throttled.with_label_values(&[source]);
-        f.api_wait.with_label_values(&[source]);
-        f.duplicates.with_label_values(&[source]);
-        for field in UNREADABLE_FIELDS {
-            f.unreadable_values.with_label_values(&[source, field]);
-        }
-        SourceMetrics::new(Arc::clone(f), name.clone())
+        let metrics = self.handle(name);
+        metrics.configure(collectors, interval);
+        metrics
     }
 
-    /// Drops every series of a source that is no longer configured.
+    /// Drops every series of a source that is no longer configured. What comes late of it is not shown.
     pub fn forget(&self, source: &SourceName) {
+        self.gone().insert(source.as_str().to_owned());
         let f = &self.families;
         for counters in [&f.polls, &f.poll_failures, &f.api_requests, &f.api_retries, &f.api_throttled] {
             forget(counters, source);
@@ -329,6 +319,15 @@ impl SelfMetrics {
     /// The current values, sorted by family and labels. CPU time has fractions of a second.
     pub fn gather(&self) -> Vec<MetricFamily> {
         let mut families = self.registry.gather();
+        let gone = self.gone().clone();
+        if !gone.is_empty() {
+            let shown = |metric: &Metric| {
+                let source = metric.get_label().iter().find(|label| label.name() == "source");
+                source.is_none_or(|label| !gone.contains(label.value()))
+            };
+            families.iter_mut().for_each(|family| family.mut_metric().retain(shown));
+            families.retain(|family| !family.get_metric().is_empty());
+        }
         // The `prometheus` crate counts whole seconds.
         if let Some(cpu) = families.iter_mut().find(|f| f.name() == "process_cpu_seconds_total")
             && let Some(seconds) = cpu_seconds()
@@ -339,6 +338,10 @@ impl SelfMetrics {
             metric.set_counter(counter);
         }
         families
+    }
+
+    fn gone(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -361,12 +364,37 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registr
     collector
 }
 
+impl Families {
+    /// Drops every series of one collector of a source.
+    fn forget_collector(&self, source: &SourceName, collector: Collector) {
+        let wanted = [("source", source.as_str()), ("collector", collector.as_str())];
+        forget_labels(&self.polls, &wanted);
+        forget_labels(&self.poll_failures, &wanted);
+        forget_labels(&self.poll_duration, &wanted);
+        forget_labels(&self.poll_last_success, &wanted);
+        forget_labels(&self.listing_total_mismatch, &wanted);
+        if collector == Collector::Tags {
+            for counters in [&self.tag_listings, &self.tag_listings_skipped, &self.tag_listing_failures] {
+                forget(counters, source);
+            }
+            for gauges in [&self.tag_listings_pending, &self.tag_listings_failing] {
+                forget(gauges, source);
+            }
+        }
+    }
+}
+
 /// Removes the series of `source` from a family.
 fn forget<B: MetricVecBuilder>(family: &MetricVec<B>, source: &SourceName) {
+    forget_labels(family, &[("source", source.as_str())]);
+}
+
+/// Removes the series that have all of `wanted` among their labels from a family.
+fn forget_labels<B: MetricVecBuilder>(family: &MetricVec<B>, wanted: &[(&str, &str)]) {
     for metric in family.collect().iter().flat_map(MetricFamily::get_metric) {
         let labels: HashMap<&str, &str> =
             metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
-        if labels.get("source") == Some(&source.as_str()) {
+        if wanted.iter().all(|(name, value)| labels.get(name) == Some(value)) {
             // It was there a moment ago, and if it is not any more, so much the better.
             let _ = family.remove(&labels);
         }

@@ -1,5 +1,9 @@
 //! A reload, asked for over HTTP and by signal, of the sources that run.
 
+mod kept;
+mod process;
+mod renewed;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -51,6 +55,20 @@ fn ncr(simulator: &Simulator, name: &str) -> String {
     )
 }
 
+/// Puts a configuration in force as a reload does, or says what is wrong with it.
+async fn reload(sources: &mut RunningSources, text: &str) -> Result<(), String> {
+    let prepared = parse(text).and_then(|config| sources.preparation().prepare(config));
+    let outcome = match prepared {
+        Ok(prepared) => {
+            sources.commit(prepared).await;
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    sources.reloaded(&outcome);
+    outcome
+}
+
 /// Waits until a source's first list is there.
 async fn listed(sources: &RunningSources, name: &str) {
     let shown = sources.shown.borrow().clone();
@@ -79,13 +97,13 @@ async fn a_source_that_stays_keeps_its_data_and_schedule_while_others_come_and_g
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
     let mut sources = RunningSources::new(metrics.clone());
-    sources.apply(parse(&(swr(&simulator, "stays", "") + &ncr(&simulator, "goes"))).unwrap()).unwrap();
+    reload(&mut sources, &(swr(&simulator, "stays", "") + &ncr(&simulator, "goes"))).await.unwrap();
     listed(&sources, "stays").await;
     let before = sources.shown.borrow().values().last().unwrap().states.clone();
     let lists = simulator.requests(Call::ListRepositories);
 
     let text = swr(&simulator, "stays", "") + &ncr(&simulator, "comes");
-    sources.reload(|| parse(&text)).unwrap();
+    reload(&mut sources, &text).await.unwrap();
     assert_eq!(names(&sources), ["comes", "stays"]);
     listed(&sources, "comes").await;
     let after = sources.shown.borrow().values().last().unwrap().states.clone();
@@ -99,11 +117,11 @@ async fn a_source_that_stays_keeps_its_data_and_schedule_while_others_come_and_g
 async fn a_changed_source_starts_anew() {
     let simulator = simulator().await;
     let mut sources = RunningSources::new(SelfMetrics::new());
-    sources.apply(parse(&swr(&simulator, "changes", "")).unwrap()).unwrap();
+    reload(&mut sources, &swr(&simulator, "changes", "")).await.unwrap();
     listed(&sources, "changes").await;
     simulator.edit(|world| world.swr.add(Repository::new("group", "hidden")));
     let text = swr(&simulator, "changes", r#"repositories = { exclude = [".*/hidden"] }"#);
-    sources.reload(|| parse(&text)).unwrap();
+    reload(&mut sources, &text).await.unwrap();
     listed(&sources, "changes").await;
     assert_eq!(simulator.requests(Call::ListRepositories), 2);
 }
@@ -113,9 +131,9 @@ async fn a_bad_configuration_changes_nothing_and_is_told_with_every_problem() {
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
     let mut sources = RunningSources::new(metrics.clone());
-    sources.apply(parse(&swr(&simulator, "stays", "")).unwrap()).unwrap();
+    reload(&mut sources, &swr(&simulator, "stays", "")).await.unwrap();
     let text = swr(&simulator, "stays", "unknown = 1\nwrong = 2") + "[sources.Capital]";
-    let problems = sources.reload(|| parse(&text)).unwrap_err();
+    let problems = reload(&mut sources, &text).await.unwrap_err();
     for key in ["sources.stays.unknown", "sources.stays.wrong", "sources.Capital"] {
         assert!(problems.contains(key), "{problems}");
     }
@@ -131,13 +149,13 @@ async fn a_source_that_cannot_be_set_up_changes_nothing() {
     let simulator = simulator().await;
     let metrics = SelfMetrics::new();
     let mut sources = RunningSources::new(metrics.clone());
-    sources.apply(parse(&swr(&simulator, "stays", "")).unwrap()).unwrap();
+    reload(&mut sources, &swr(&simulator, "stays", "")).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
     std::fs::write(&file, "no certificate").unwrap();
     let tls = format!("tls = {{ ca_file = \"{}\" }}", file.display());
     let text = ncr(&simulator, "fine") + &swr(&simulator, "torn", &tls);
-    let problem = sources.reload(|| parse(&text)).unwrap_err();
+    let problem = reload(&mut sources, &text).await.unwrap_err();
     assert!(problem.contains("torn") && problem.contains("ca.pem"), "{problem}");
     assert_eq!(names(&sources), ["stays"]);
     assert_eq!((series(&metrics, "polls_total", "torn"), series(&metrics, "polls_total", "fine")), (0, 0));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Families, LEVELS, seconds};
 use crate::inventory::{SourceName, Timestamp};
-use crate::telemetry::{Collector, Reason};
+use crate::telemetry::{Collector, Reason, UNREADABLE_FIELDS};
 
 /// The metrics of one source. Cloning shares them.
 #[derive(Clone)]
@@ -17,6 +17,39 @@ pub struct SourceMetrics {
 impl SourceMetrics {
     pub(super) fn new(families: Arc<Families>, source: SourceName) -> Self {
         Self { families, source }
+    }
+
+    /// What is known of a source with these collectors before it does anything: every series whose labels are known
+    /// is there, at 0 unless it has counted already; a collector that it no longer has loses its series.
+    pub fn configure(&self, collectors: &[Collector], interval: Duration) {
+        let f = &*self.families;
+        let source = self.name();
+        f.poll_interval.with_label_values(&[source]).set(interval.as_secs_f64());
+        for gone in Collector::ALL.into_iter().filter(|collector| !collectors.contains(collector)) {
+            f.forget_collector(&self.source, gone);
+        }
+        for collector in collectors {
+            let labels = [source, collector.as_str()];
+            f.polls.with_label_values(&labels);
+            for reason in Reason::ALL {
+                f.poll_failures.with_label_values(&[source, collector.as_str(), reason.as_str()]);
+            }
+            if *collector == Collector::Tags {
+                f.tag_listings.with_label_values(&[source]);
+                f.tag_listings_skipped.with_label_values(&[source]);
+                f.tag_listings_pending.with_label_values(&[source]);
+                f.tag_listings_failing.with_label_values(&[source]);
+                for reason in Reason::ALL {
+                    f.tag_listing_failures.with_label_values(&[source, reason.as_str()]);
+                }
+            }
+        }
+        f.api_throttled.with_label_values(&[source]);
+        f.api_wait.with_label_values(&[source]);
+        f.duplicates.with_label_values(&[source]);
+        for field in UNREADABLE_FIELDS {
+            f.unreadable_values.with_label_values(&[source, field]);
+        }
     }
 
     /// Counts one API request: its status, or `None` where no answer came.

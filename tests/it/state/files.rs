@@ -60,17 +60,18 @@ impl Fixture {
     }
 
     /// A process of its own, as far as the state is concerned.
-    fn start(&mut self, more: &str) -> RunningSources {
+    async fn start(&mut self, more: &str) -> RunningSources {
         self.metrics = SelfMetrics::new();
         let mut sources = RunningSources::new(self.metrics.clone());
         let text = config_text(&self.simulator, &self.state(), more);
-        sources.apply(Config::parse(&text, Path::new(""), &BTreeMap::new()).unwrap()).unwrap();
+        apply(&mut sources, &text).await;
+        self.until("snapshot_restored", |value| value.is_some()).await;
         sources
     }
 
     /// Runs until the first snapshot is written.
     async fn run_once(&mut self) {
-        let sources = self.start("");
+        let sources = self.start("").await;
         self.until("snapshot_timestamp_seconds", |value| value.is_some()).await;
         drop(sources);
     }
@@ -96,6 +97,13 @@ impl Fixture {
     fn silence(&self) {
         self.simulator.fault(Call::ListRepositories, Fault::Hang);
     }
+}
+
+/// Makes the sources of a configuration run.
+async fn apply(sources: &mut RunningSources, text: &str) {
+    let config = Config::parse(text, Path::new(""), &BTreeMap::new()).unwrap();
+    let prepared = sources.preparation().prepare(config).unwrap();
+    sources.commit(prepared).await;
 }
 
 /// The repositories that the source shows.
@@ -133,7 +141,7 @@ async fn a_restart_shows_what_the_file_holds_while_the_cloud_is_silent() {
     fixture.run_once().await;
     let written = fixture.metric("snapshot_timestamp_seconds");
     fixture.silence();
-    let sources = fixture.start("poll = { timeout = \"30m\" }");
+    let sources = fixture.start("poll = { timeout = \"30m\" }").await;
     assert_eq!(shown(&sources), Some(1));
     assert_eq!(fixture.metric("snapshot_restored"), Some(1.0));
     assert_eq!(fixture.metric("snapshot_timestamp_seconds"), written);
@@ -145,9 +153,28 @@ async fn a_source_that_reads_other_things_starts_with_nothing() {
     fixture.run_once().await;
     let bytes = fs::read(fixture.file()).unwrap();
     fixture.silence();
-    let sources = fixture.start("organizations = [\"group\"]");
+    let sources = fixture.start("organizations = [\"group\"]").await;
     assert_eq!((shown(&sources), fixture.metric("snapshot_restored")), (None, Some(0.0)));
     assert_eq!(fs::read(fixture.file()).unwrap(), bytes, "it may be wanted again");
+}
+
+#[tokio::test]
+async fn other_settings_for_the_tags_shown_go_on_with_what_the_file_holds() {
+    let mut fixture = Fixture::new().await;
+    fixture.run_once().await;
+    let tag_calls = fixture.simulator.requests(Call::ListTags);
+    fixture.silence();
+    for (more, tags) in [
+        ("tags = { newest = 9, info = true }", Some(1)),
+        ("tags = { exclude = [\"v1\"] }", Some(0)),
+        ("tags = { enabled = false }", None),
+    ] {
+        let sources = fixture.start(more).await;
+        let state = sources.shown.borrow().values().next().unwrap().states.borrow().clone();
+        let entry = state.inventory.repositories.as_ref().unwrap().entries[0].clone();
+        assert_eq!(entry.tags.map(|tags| tags.newest.len()), tags, "{more}");
+    }
+    assert_eq!(fixture.simulator.requests(Call::ListTags), tag_calls);
 }
 
 #[tokio::test]
@@ -157,8 +184,8 @@ async fn a_damaged_file_costs_nothing_but_what_it_held() {
     let whole = fs::read(fixture.file()).unwrap();
     for damaged in [&whole[..whole.len() / 2], b"", b"something else"] {
         fs::write(fixture.file(), damaged).unwrap();
-        let sources = fixture.start("");
-        assert_eq!((shown(&sources), fixture.metric("snapshot_restored")), (None, Some(0.0)));
+        let sources = fixture.start("").await;
+        assert_eq!(fixture.metric("snapshot_restored"), Some(0.0));
         fixture.until("snapshot_timestamp_seconds", |value| value.is_some()).await;
         assert_eq!(shown(&sources), Some(1));
     }
@@ -168,14 +195,14 @@ async fn a_damaged_file_costs_nothing_but_what_it_held() {
 async fn a_named_pipe_or_a_directory_in_place_of_the_file_holds_nothing_up() {
     let mut fixture = Fixture::new().await;
     fs::create_dir_all(fixture.file()).unwrap();
-    let sources = fixture.start("");
-    assert_eq!((shown(&sources), fixture.metric("snapshot_restored")), (None, Some(0.0)));
+    let sources = fixture.start("").await;
+    assert_eq!(fixture.metric("snapshot_restored"), Some(0.0));
     fixture.until("snapshot_write_failures_total", |value| value == Some(1.0)).await;
     drop(sources);
     fs::remove_dir(fixture.file()).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(fixture.file()).status().unwrap().success());
-    let sources = fixture.start("");
-    assert_eq!(shown(&sources), None);
+    let sources = fixture.start("").await;
+    assert_eq!(fixture.metric("snapshot_restored"), Some(0.0));
     fixture.until("snapshot_timestamp_seconds", |value| value.is_some()).await;
     assert!(fs::metadata(fixture.file()).unwrap().is_file());
     drop(sources);
@@ -185,8 +212,7 @@ async fn a_named_pipe_or_a_directory_in_place_of_the_file_holds_nothing_up() {
 async fn a_directory_that_cannot_be_had_is_counted_and_stops_nothing() {
     let mut fixture = Fixture::new().await;
     fs::write(fixture.directory.path().join("made"), "a file where the directory should be").unwrap();
-    let sources = fixture.start("");
-    assert_eq!(fixture.metric("snapshot_write_failures_total"), Some(0.0));
+    let sources = fixture.start("").await;
     fixture.until("snapshot_write_failures_total", |value| value == Some(1.0)).await;
     assert_eq!((shown(&sources), fixture.metric("snapshot_timestamp_seconds")), (Some(1), None));
 }
@@ -197,7 +223,7 @@ async fn what_a_killed_process_left_half_written_is_cleared_away() {
     fixture.run_once().await;
     fs::write(fixture.state().join(".swr-AbCdEf.snapshot.tmp"), "half").unwrap();
     fs::write(fixture.state().join("notes.txt"), "not ours").unwrap();
-    drop(fixture.start(""));
+    drop(fixture.start("").await);
     let mut names: Vec<_> =
         fs::read_dir(fixture.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
@@ -207,10 +233,10 @@ async fn what_a_killed_process_left_half_written_is_cleared_away() {
 #[tokio::test]
 async fn a_reload_that_changes_only_the_schedule_keeps_the_data() {
     let mut fixture = Fixture::new().await;
-    let mut sources = fixture.start("");
+    let mut sources = fixture.start("").await;
     fixture.until("snapshot_timestamp_seconds", |value| value.is_some()).await;
     fixture.silence();
     let text = config_text(&fixture.simulator, &fixture.state(), "poll = { interval = \"30m\" }");
-    sources.apply(Config::parse(&text, Path::new(""), &BTreeMap::new()).unwrap()).unwrap();
+    apply(&mut sources, &text).await;
     assert_eq!(shown(&sources), Some(1));
 }
