@@ -27,9 +27,15 @@ const WRITE_BYTES: usize = 32 * 1024;
 /// The same for the connections that may have more: less would cost time where the line is as fast as memory.
 const GENEROUS_WRITE_BYTES: usize = 64 * 1024;
 
+/// A connection that is not older than this has its first request on the way and counts as idle only where there are more
+/// of its kind than these: newcomers of a crowd would push each other out otherwise before they are heard.
+const NEW: Duration = Duration::from_secs(1);
+const NEWCOMERS: usize = 32;
+
 /// How many connections there may be. A newcomer is never made to wait: the one that asked for nothing for the longest
-/// time goes instead, one whose answer is under way only if there is no other. That is how a scraper gets through a crowd of idle connections, of readers that take
-/// no bytes and of writers that never finish a request; its own idle connection may go as well, which costs it a new one.
+/// time goes instead, one whose answer is under way only if there is no other but newcomers. That is how a scraper gets
+/// through a crowd of idle connections, of readers that take no bytes and of writers that never finish a request; its own
+/// idle connection may go as well, which costs it a new one.
 pub struct Places {
     most: usize,
     open: Mutex<Open>,
@@ -44,8 +50,13 @@ struct Open {
     /// Grows with every connection and every request.
     latest: u64,
     /// Connections not told to close, by rank: the value of `latest` at their latest request. The first goes first.
-    connections: BTreeMap<u64, CancellationToken>,
+    connections: BTreeMap<u64, Connection>,
     warned: Option<Instant>,
+}
+
+struct Connection {
+    begun: Instant,
+    closed: CancellationToken,
 }
 
 /// What the rank of a connection has besides, when its answer is under way.
@@ -81,7 +92,7 @@ impl Places {
         open.taken += 1;
         open.latest += 1;
         let (rank, closed) = (open.latest, CancellationToken::new());
-        open.connections.insert(rank, closed.clone());
+        open.connections.insert(rank, Connection { begun: Instant::now(), closed: closed.clone() });
         let generous = Arc::clone(&self.generous).try_acquire_owned().ok();
         Place { places: Arc::clone(self), rank: rank.into(), closed, generous }
     }
@@ -114,8 +125,15 @@ impl Places {
 
 impl Open {
     fn close_quietest(&mut self, reason: &str) -> bool {
-        let Some((_, quietest)) = self.connections.pop_first() else { return false };
-        quietest.cancel();
+        let idle = || self.connections.range(..ANSWERING);
+        let quietest = idle()
+            .find(|(_, connection)| connection.begun.elapsed() >= NEW)
+            .or_else(|| idle().next().filter(|_| idle().count() > NEWCOMERS))
+            .or_else(|| self.connections.range(ANSWERING..).next())
+            .or_else(|| idle().next());
+        let Some((&rank, quietest)) = quietest else { return false };
+        quietest.closed.cancel();
+        self.connections.remove(&rank);
         if self.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
             self.warned = Some(Instant::now());
             tracing::warn!(
@@ -144,9 +162,9 @@ impl Place {
 
     fn move_to(&self, open: &mut Open, rank: u64) {
         // One that is told to close is no longer there.
-        if let Some(closed) = open.connections.remove(&self.rank()) {
+        if let Some(connection) = open.connections.remove(&self.rank()) {
             self.rank.store(rank, Ordering::Relaxed);
-            open.connections.insert(rank, closed);
+            open.connections.insert(rank, connection);
         }
     }
 
@@ -214,10 +232,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_connection_whose_latest_request_is_oldest_makes_room() {
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_whose_latest_request_is_oldest_makes_room() {
         let places = Arc::new(Places::new(Some(16)));
         let mut taken: Vec<_> = (0..8).map(|_| places.take()).collect();
+        tokio::time::advance(NEW).await;
         assert_eq!(closed(&taken), [0; 0]);
         taken[0].asked();
         taken[2].asked();
@@ -229,10 +248,25 @@ mod tests {
         assert_eq!(closed(&taken), [1, 3]);
     }
 
-    #[test]
-    fn an_answer_under_way_is_cut_only_when_nobody_is_idle() {
+    #[tokio::test(start_paused = true)]
+    async fn newcomers_are_heard_before_they_count_as_idle_unless_they_are_a_crowd() {
+        let places = Arc::new(Places::new(Some(2 * 64)));
+        let mut taken: Vec<_> = (0..64).map(|_| places.take()).collect();
+        taken.iter().for_each(Place::asked);
+        taken.extend((0..NEWCOMERS).map(|_| places.take()));
+        assert_eq!(closed(&taken), (0..NEWCOMERS).collect::<Vec<_>>(), "the oldest answers went");
+        taken.extend((0..2).map(|_| places.take()));
+        assert_eq!(closed(&taken).last(), Some(&64), "the first of too many newcomers");
+        tokio::time::advance(NEW).await;
+        taken.push(places.take());
+        assert_eq!(closed(&taken).last(), Some(&65), "it was silent for too long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_under_way_is_cut_only_when_nobody_is_idle() {
         let places = Arc::new(Places::new(Some(16)));
         let mut taken: Vec<_> = (0..8).map(|_| places.take()).collect();
+        tokio::time::advance(NEW).await;
         // The first asked and is still being answered, the second was answered since, the others never asked.
         taken[0].asked();
         taken[1].asked();
