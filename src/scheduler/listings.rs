@@ -234,8 +234,7 @@ impl Source {
 
     /// Warns of names that match nothing; `existing` are names that there are.
     pub(super) fn warn_of_empties(&self, empties: &[Box<str>], existing: &[Box<str>]) {
-        let names = |wanted: &Box<str>| similar(wanted, existing);
-        let near: BTreeSet<&str> = empties.iter().flat_map(names).collect();
+        let near: BTreeSet<&str> = empties.iter().flat_map(|wanted| similar(wanted, existing)).collect();
         tracing::warn!(
             source = self.config.name.as_str(),
             names = names_of(empties.iter().map(|name| &**name)),

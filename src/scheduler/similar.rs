@@ -11,11 +11,11 @@ pub(super) fn similar<'a>(name: &str, existing: &'a [Box<str>]) -> Vec<&'a str> 
     let wanted = name.to_lowercase();
     // A short name has few letters to get wrong.
     let slips = (1 + wanted.chars().count() / 5).min(3);
-    let near = |other: &'a Box<str>| {
+    let near = |other: &'a str| {
         let distance = strsim::osa_distance(&wanted, &other.to_lowercase());
-        (distance <= slips).then_some((distance, &**other))
+        (distance <= slips).then_some((distance, other))
     };
-    let mut near: Vec<_> = existing.iter().filter_map(near).collect();
+    let mut near: Vec<_> = existing.iter().map(AsRef::as_ref).filter_map(near).collect();
     near.sort_unstable();
     near.into_iter().map(|(_, other)| other).take(MOST).collect()
 }

@@ -31,8 +31,14 @@ impl Exporter {
         let all = "tags = { newest = \"all\", info = true }";
         let files = Files::with_config(&(swr(&simulator, all) + &ncr(&simulator)));
         let program = Program::start(&[&files.flag()]).await;
-        for source in ["ncr", "swr"] {
-            program.sample(&format!("container_registry_tag_size_bytes{{source=\"{source}\"")).await;
+        for (source, collector) in [("ncr", "tags"), ("swr", "shared_repositories"), ("swr", "tags")] {
+            let read = "container_registry_exporter_poll_last_success_timestamp_seconds";
+            program.sample(&format!("{read}{{collector=\"{collector}\",source=\"{source}\"")).await;
+        }
+        for series in
+            ["tag_size_bytes{source=\"ncr\"", "tag_size_bytes{source=\"swr\"", "shared_repository_images"]
+        {
+            program.sample(&format!("container_registry_{series}")).await;
         }
         Self { program, files, _simulator: simulator }
     }

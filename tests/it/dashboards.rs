@@ -13,8 +13,7 @@ use crate::readme::{all, families};
 const NAMES: [&str; 3] = ["exporter", "overview", "repository"];
 
 /// Panels, and a metric that one of their expressions asks for, of which the demo has nothing.
-const EMPTY: [(&str, &str, &str); 3] = [
-    ("Throttled and repeated requests", "api_retries_total", "no request of the demo fails"),
+const EMPTY: [(&str, &str, &str); 2] = [
     ("Age of the snapshots", "snapshot_timestamp_seconds", "the demo keeps no snapshot"),
     ("Credentials expire in", "credentials_expiry_timestamp_seconds", "the demo's keys have no end"),
 ];

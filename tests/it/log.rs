@@ -138,7 +138,7 @@ async fn commands_whose_log_nobody_reads_come_to_their_end_and_print_nothing_els
     let (good, bad) = (good.flag(), bad.flag());
     simulator.fault(Call::ListTags, Fault::Html);
     for (arguments, code, on_stdout) in [
-        (&["once", "--log.level=trace", &good][..], 1, "# HELP"),
+        (&["once", "--log.level=trace", &good][..], 0, "# HELP"),
         (&["check", "--live", "--log.level=trace", &good], 1, "swr: failed"),
         (&["check", &good], 0, "ok"),
         (&["check", &bad], 2, ""),

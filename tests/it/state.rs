@@ -143,7 +143,7 @@ fn a_small_file_that_unpacks_to_much_is_given_up() {
     let row = [&[0; 14][..], &[1, 0, 0]].concat();
     let list = [&[0][..], &one, &[0], &[1], &row, &[0xff, 0xff, 0xff, 0xff, 0x0f]].concat();
     let mut content = [&one[..], &[1], &one, &[0], &[1], &list].concat();
-    content.resize(content.len() + (6 << 20), 0);
+    content.resize(content.len() + (8 << 20), 0);
     assert_eq!(refusal(&sealed(&content)), DecodeError::Senseless("it is too large"));
 }
 

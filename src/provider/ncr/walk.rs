@@ -174,7 +174,7 @@ impl Ncr {
     fn host(&self, registry: &str) -> String {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let made = || wire::registry_host(registry, self.config.site, &self.config.region);
-        hosts.get(registry).map_or_else(made, |host| host.to_string())
+        hosts.get(registry).map_or_else(made, ToString::to_string)
     }
 
     fn registries_known(&self) -> Option<u64> {

@@ -294,7 +294,8 @@ async fn protection_cannot_be_lost_by_accident() {
     scene.program.signal("HUP").await;
     scene.warned("configuration not reloaded").await;
     assert_eq!(scene.status("").await, 401);
-    assert_eq!(curl(&format!("http://{}/", scene.program.address), &["--http1.1"]).await.status, 0);
+    // What speaks no TLS is told so, and nothing else.
+    assert_eq!(curl(&format!("http://{}/", scene.program.address), &["--http1.1"]).await.status, 400);
 }
 
 #[tokio::test]
