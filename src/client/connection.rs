@@ -69,7 +69,6 @@ fn builder() -> ClientBuilder {
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_max_headers(MOST_HEADERS)
         // Unpacked by the caller: the library knows one of its names only, and hides how the body was framed.
-        .gzip(false)
         .default_headers(HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]))
         .redirect(redirect::Policy::none())
         .no_proxy()

@@ -165,14 +165,15 @@ async fn bad_answer(call: Call, reason: &'static str, fault: Fault) {
             assert_eq!(exporter.value(&up).as_deref(), Some(is_up));
             // The source is down, and the organizations that have lists of their own: the one whose list it is, or all of
             // them where it is the credential that is refused.
-            let lists = call == Call::ListImages || reason == "unauthorized";
+            let down = |series: &str| {
+                series.starts_with("container_registry_organization_up{")
+                    && (reason == "unauthorized" || call == Call::ListImages && series.contains("\"prod\""))
+            };
             let now = before.lines().map(|line| match line.strip_suffix(" 1") {
                 Some(series) if series.starts_with(&format!("container_registry_{up}")) => {
                     format!("{series} {is_up}\n")
                 }
-                Some(series) if lists && series.starts_with("container_registry_organization_up{") => {
-                    format!("{series} 0\n")
-                }
+                Some(series) if down(series) => format!("{series} 0\n"),
                 _ => format!("{line}\n"),
             });
             assert_eq!(exporter.inventory(), now.collect::<String>());
