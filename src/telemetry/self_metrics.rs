@@ -325,7 +325,9 @@ impl SelfMetrics {
                 let source = metric.get_label().iter().find(|label| label.name() == "source");
                 source.is_none_or(|label| !gone.contains(label.value()))
             };
-            families.iter_mut().for_each(|family| family.mut_metric().retain(shown));
+            for family in &mut families {
+                family.mut_metric().retain(shown);
+            }
             families.retain(|family| !family.get_metric().is_empty());
         }
         // The `prometheus` crate counts whole seconds.

@@ -141,43 +141,40 @@ async fn bad_answer(call: Call, reason: &'static str, fault: Fault) {
     let failures = exporter.sum("exporter_poll_failures_total", "");
     let tag_failures = exporter.sum("exporter_tag_listing_failures_total", "");
     let of_reason = format!("reason=\"{reason}\"");
-    match (collector, reason) {
-        (Collector::Tags, _) => {
-            assert_eq!(tag_failures, 1.0);
-            assert_eq!(exporter.sum("exporter_tag_listing_failures_total", &of_reason), 1.0);
-            assert_eq!(exporter.inventory(), before);
-            // A refused credential also keeps the others from being tried.
-            if reason == "unauthorized" {
-                assert!(!succeeded && failures == 1.0);
-            } else {
-                assert_eq!(failures, 0.0);
-                assert_eq!(exporter.sum("exporter_tag_listings_pending", ""), 1.0);
+    if collector == Collector::Tags {
+        assert_eq!(tag_failures, 1.0);
+        assert_eq!(exporter.sum("exporter_tag_listing_failures_total", &of_reason), 1.0);
+        assert_eq!(exporter.inventory(), before);
+        // A refused credential also keeps the others from being tried.
+        if reason == "unauthorized" {
+            assert!(!succeeded && failures == 1.0);
+        } else {
+            assert_eq!(failures, 0.0);
+            assert_eq!(exporter.sum("exporter_tag_listings_pending", ""), 1.0);
+        }
+    } else {
+        assert!(!succeeded);
+        let of_collector = format!("collector=\"{}\",{of_reason}", collector.as_str());
+        assert_eq!((failures, tag_failures), (1.0, 0.0));
+        assert_eq!(exporter.sum("exporter_poll_failures_total", &of_collector), 1.0);
+        let failure = exporter.failure(collector).unwrap();
+        assert_eq!(failure.reason.as_str(), reason, "{}", failure.message);
+        let is_up = if collector == Collector::Repositories { "0" } else { "1" };
+        assert_eq!(exporter.value(&up).as_deref(), Some(is_up));
+        // The source is down, and the organizations that have lists of their own: the one whose list it is, or all of
+        // them where it is the credential that is refused.
+        let down = |series: &str| {
+            series.starts_with("container_registry_organization_up{")
+                && (reason == "unauthorized" || call == Call::ListImages && series.contains("\"prod\""))
+        };
+        let now = before.lines().map(|line| match line.strip_suffix(" 1") {
+            Some(series) if series.starts_with(&format!("container_registry_{up}")) => {
+                format!("{series} {is_up}\n")
             }
-        }
-        _ => {
-            assert!(!succeeded);
-            let of_collector = format!("collector=\"{}\",{of_reason}", collector.as_str());
-            assert_eq!((failures, tag_failures), (1.0, 0.0));
-            assert_eq!(exporter.sum("exporter_poll_failures_total", &of_collector), 1.0);
-            let failure = exporter.failure(collector).unwrap();
-            assert_eq!(failure.reason.as_str(), reason, "{}", failure.message);
-            let is_up = if collector == Collector::Repositories { "0" } else { "1" };
-            assert_eq!(exporter.value(&up).as_deref(), Some(is_up));
-            // The source is down, and the organizations that have lists of their own: the one whose list it is, or all of
-            // them where it is the credential that is refused.
-            let down = |series: &str| {
-                series.starts_with("container_registry_organization_up{")
-                    && (reason == "unauthorized" || call == Call::ListImages && series.contains("\"prod\""))
-            };
-            let now = before.lines().map(|line| match line.strip_suffix(" 1") {
-                Some(series) if series.starts_with(&format!("container_registry_{up}")) => {
-                    format!("{series} {is_up}\n")
-                }
-                Some(series) if down(series) => format!("{series} 0\n"),
-                _ => format!("{line}\n"),
-            });
-            assert_eq!(exporter.inventory(), now.collect::<String>());
-        }
+            Some(series) if down(series) => format!("{series} 0\n"),
+            _ => format!("{line}\n"),
+        });
+        assert_eq!(exporter.inventory(), now.collect::<String>());
     }
     let shown = exporter.everything_shown();
     assert_no_secret(&shown, &SECRETS);

@@ -190,7 +190,7 @@ async fn readers_that_stand_still_give_way_and_share_one_page() {
     for number in 0..8000 {
         world.swr.add(Repository::new("group", &format!("{}-{number}", "x".repeat(200))));
     }
-    let mut scene = Scene::with(world, "6s", "ulimit -Sn 4096").await;
+    let mut scene = Scene::with(world, "15s", "ulimit -Sn 4096").await;
     let page = scene.program.get("/metrics").await;
     assert!(page.len() > PAGE_BYTES, "{}", page.len());
     let before = resident_bytes(&scene.program);

@@ -63,7 +63,7 @@ fn exporter(endpoint: &str) -> Exporter {
 #[tokio::test]
 async fn what_can_be_read_is_read() {
     let (first, second) = LIST.split_at(20);
-    let many: String = (0..300).map(|number| format!("X-Hop-{number}: 1\r\n")).collect();
+    let many: String = "X-Hop: 1\r\n".repeat(300);
     for (name, bytes) in [
         ("folded header", answer("X-Note: a\r\n  b\r\n", LIST.as_bytes())),
         ("space before the colon", answer("X-Note : a\r\n", LIST.as_bytes())),

@@ -129,7 +129,7 @@ async fn signals_are_answered_while_a_reload_waits_for_a_file() {
     let _pipe = open.await.unwrap();
     let another = scene.reload(PASSWORD);
     let page = async { assert!(scene.metrics(PASSWORD).await.contains("_up{")) };
-    let (_, another) =
+    let ((), another) =
         tokio::join!(page, tokio::time::timeout(std::time::Duration::from_millis(200), another));
     assert!(another.is_err(), "one reload at a time");
     assert_eq!(scene.program.stop("TERM").await.code(), Some(0));

@@ -100,7 +100,7 @@ async fn the_collector_fails_as_long_as_everything_is_forbidden() {
 async fn running_out_of_time_succeeds_and_ends_a_failure() {
     let source = start(account(&["a", "b", "c", "d", "e", "f", "g"]));
     source.edit(|account| {
-        account.fail_tags = ["a", "b", "c", "d", "e", "f", "g"].map(|n| (n, Reason::Server)).into()
+        account.fail_tags = ["a", "b", "c", "d", "e", "f", "g"].map(|n| (n, Reason::Server)).into();
     });
     pass(1).await;
     assert!(source.state.borrow().status.collectors[2].failure.is_some());

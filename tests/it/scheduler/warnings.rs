@@ -92,7 +92,7 @@ async fn each_list_that_turns_bad_is_told_by_name_those_of_one_poll_together() {
     pass(1).await;
     for (failing, told) in [(&["a", "b"][..], "lists=\"a, b\""), (&["a", "b", "c"], "lists=\"c\"")] {
         source.edit(|account| {
-            account.fail_lists = failing.iter().map(|name| (*name, Reason::Server)).collect()
+            account.fail_lists = failing.iter().map(|name| (*name, Reason::Server)).collect();
         });
         pass(120).await;
         let warnings = log.warnings();
