@@ -208,17 +208,17 @@ fn the_configuration_arrives_as_it_is() {
     let source = "[sources.a]\nprovider = \"swr\"\n";
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("values.yaml");
-    for begin in
-        ["", "  ", "\t", "# mine\n", "    # mine\n", "\n\n  ", "--- \n", "{{ x }}\r\n", "'\"<&>: |\u{fc}"]
-    {
-        for end in ["", "\n\n\n", "  ", "\t\n"] {
-            let config = format!("{begin}{source}{end}");
-            // JSON is YAML.
-            fs::write(&path, json!({ "config": config }).to_string()).unwrap();
-            for helm in HELMS {
-                let objects = objects(&succeed(&mut template(helm, &path)));
-                assert_eq!(object(&objects, "ConfigMap")["data"]["config.toml"], config, "{helm}");
-            }
+    let begins =
+        ["", "  ", "\t", "# mine\n", "    # mine\n", "\n\n  ", "--- \n", "{{ x }}\r\n", "'\"<&>: |\u{fc}"];
+    // Neither end of a text has anything to do with the other.
+    let ends = ["", "\n\n\n", "  ", "\t\n"].into_iter().cycle();
+    for (begin, end) in begins.into_iter().zip(ends) {
+        let config = format!("{begin}{source}{end}");
+        // JSON is YAML.
+        fs::write(&path, json!({ "config": config }).to_string()).unwrap();
+        for helm in HELMS {
+            let objects = objects(&succeed(&mut template(helm, &path)));
+            assert_eq!(object(&objects, "ConfigMap")["data"]["config.toml"], config, "{helm}");
         }
     }
 }
