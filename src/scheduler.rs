@@ -24,13 +24,13 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::client::{ApiError, Listing, Poll};
 use crate::config::{Cloud, SourceConfig};
-use crate::inventory::{Center, Inventory, Repository, SharedRepository, SourceInfo, Timestamp};
+use crate::inventory::{Inventory, Repository, SharedRepository, SourceInfo, Timestamp};
 use crate::provider::{Provider, TagListing};
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 use crate::telemetry::{Collector, Reason};
 
-use listings::{KnownList, Lists};
+use listings::{KnownList, Lists, existing, shared_repositories};
 pub use memory::Memory;
 use reading::{Place, Reading};
 pub use status::{CollectorStatus, Failure, ListDown, SourceState, SourceStatus};
@@ -451,34 +451,6 @@ impl Source {
             );
         }
     }
-}
-
-/// Looks for names that could have been meant by those that match nothing.
-async fn existing(provider: &dyn Provider, deadline: Option<Instant>, empties: Vec<Box<str>>) -> Event {
-    let names = provider.existing(&Poll::of_first_pages(deadline)).await;
-    Event::Existing(
-        empties,
-        names.unwrap_or_else(|error| {
-            tracing::debug!(error = chain(&error), "it is not known which names there are");
-            Vec::new()
-        }),
-    )
-}
-
-/// Reads the lists of shared repositories, one after the other.
-async fn shared_repositories(
-    provider: &dyn Provider,
-    poll: &Poll,
-    centers: Vec<Center>,
-) -> Result<Listing<SharedRepository>, ApiError> {
-    let mut all = Listing::of(Vec::new());
-    for center in centers {
-        let listing = provider.shared_repositories(poll, center).await?;
-        all.duplicates = all.duplicates.saturating_add(listing.duplicates);
-        all.mismatch = all.mismatch.saturating_add(listing.mismatch);
-        all.rows.extend(listing.rows);
-    }
-    Ok(all)
 }
 
 /// The collectors that a source has.

@@ -10,10 +10,12 @@ use tokio::time::Instant;
 use super::memory::Clocks;
 use super::similar::similar;
 use super::tag_cache::{Rules, TagCache, by_key};
-use super::{Failure, ListDown, Source, wall_clock};
-use crate::client::{ApiError, Listing};
+use super::{Event, Failure, ListDown, Source, wall_clock};
+use crate::client::{ApiError, Listing, Poll};
 use crate::config::{Cloud, SourceConfig};
-use crate::inventory::{Entry, Repositories, Repository};
+use crate::inventory::{Center, Entry, Repositories, Repository, SharedRepository};
+use crate::provider::Provider;
+use crate::telemetry::logging::chain;
 use crate::telemetry::{Collector, Reason};
 
 /// What is known of one of the lists.
@@ -329,4 +331,36 @@ fn names_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.truncate(MOST);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     names.join(", ") + &more
+}
+
+/// Looks for names that could have been meant by those that match nothing.
+pub(super) async fn existing(
+    provider: &dyn Provider,
+    deadline: Option<Instant>,
+    empties: Vec<Box<str>>,
+) -> Event {
+    let names = provider.existing(&Poll::of_first_pages(deadline)).await;
+    Event::Existing(
+        empties,
+        names.unwrap_or_else(|error| {
+            tracing::debug!(error = chain(&error), "it is not known which names there are");
+            Vec::new()
+        }),
+    )
+}
+
+/// Reads the lists of shared repositories, one after the other.
+pub(super) async fn shared_repositories(
+    provider: &dyn Provider,
+    poll: &Poll,
+    centers: Vec<Center>,
+) -> Result<Listing<SharedRepository>, ApiError> {
+    let mut all = Listing::of(Vec::new());
+    for center in centers {
+        let listing = provider.shared_repositories(poll, center).await?;
+        all.duplicates = all.duplicates.saturating_add(listing.duplicates);
+        all.mismatch = all.mismatch.saturating_add(listing.mismatch);
+        all.rows.extend(listing.rows);
+    }
+    Ok(all)
 }
