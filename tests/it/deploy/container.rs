@@ -38,7 +38,7 @@ impl Podman {
         let binary = built.join("image/container-registry-exporter");
         assert!(
             binary.is_file(),
-            "{0} is missing; run: deploy/container/build target/container/image",
+            "{0} is missing; run: deploy/container/build target/container/image dev",
             binary.display()
         );
         drop(debian("podman", "podman crun"));
@@ -69,11 +69,10 @@ fn hadolint_has_nothing_to_say() {
 }
 
 #[tokio::test]
-async fn the_image_is_small_and_holds_a_program_and_authorities() {
+async fn the_image_holds_a_program_and_authorities() {
     let podman = Podman::with_image().await;
     let image =
         &serde_json::from_str::<Value>(&podman.succeed(&["image", "inspect", IMAGE]).await).unwrap()[0];
-    assert!(image["Size"].as_u64().unwrap() <= 10_000_000, "{}", image["Size"]);
     assert_eq!(image["Config"]["User"], "65532:65532");
     assert_eq!(
         image["Config"]["ExposedPorts"].as_object().unwrap().keys().collect::<Vec<_>>(),
