@@ -14,7 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::http::Client;
 
-/// The release binary.
+/// The program as packages hold it.
 const BINARY: &str = env!("CARGO_BIN_EXE_container-registry-exporter");
 /// Nothing that is waited for takes longer.
 const TIMEOUT: Duration = Duration::from_mins(2);
