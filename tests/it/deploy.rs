@@ -15,16 +15,11 @@ use std::process::{Command, Output};
 use regex::Regex;
 use serde_json::Value;
 
-use crate::program::{Files, run, text};
-
-/// Where `tests/tools` and `deploy/container/build` put things.
-fn target() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
-}
+use crate::program::{Files, run, text, tools};
 
 /// A program that `tests/tools` installs.
 fn installed(path: &str) -> Command {
-    let path = target().join("tools").join(path);
+    let path = tools().join(path);
     assert!(path.is_file(), "{} is missing; run: tests/tools", path.display());
     Command::new(path)
 }

@@ -1,5 +1,5 @@
-//! The container image. Its last stage is built here from what `deploy/container/build` made, which is also all that its
-//! first stage does; no base image is needed.
+//! The container image. Its last stage is built here from what `deploy/container/build` makes of the program that all
+//! tests run; its first stage does nothing else, but builds the program. No base image is needed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
 
-use super::{debian, files, installed, said, succeed, target};
-use crate::program::{Files, PATIENCE, get, text};
+use super::{debian, files, installed, said, succeed};
+use crate::program::{BINARY, Files, PATIENCE, get, text};
 
 const FILE: &str = "deploy/container/Containerfile";
 const IMAGE: &str = "container-registry-exporter:test";
@@ -34,15 +34,13 @@ struct Podman(TempDir);
 
 impl Podman {
     async fn with_image() -> Self {
-        let built = target().join("container");
-        let binary = built.join("image/container-registry-exporter");
-        assert!(
-            binary.is_file(),
-            "{0} is missing; run: deploy/container/build target/container/image dev",
-            binary.display()
-        );
+        let is_static = cfg!(target_feature = "crt-static");
+        assert!(is_static, "there are no libraries in the image; build the program as tests/run does");
         drop(debian("podman", "podman crun"));
         let podman = Self(tempfile::tempdir().unwrap());
+        let built = podman.0.path().join("built");
+        let mut making = std::process::Command::new("deploy/container/build");
+        succeed(making.arg(built.join("image")).arg(BINARY));
         // The directory takes the place of the stage `build`.
         let stage = format!("--build-context=build={}", built.display());
         podman.succeed(&["build", "--isolation=chroot", &stage, "--file", FILE, "--tag", IMAGE, "."]).await;
