@@ -243,7 +243,7 @@ impl Source {
             if lists.under_way == 0
                 && let Some(outcome) = lists.end()
             {
-                good &= self.end_repositories(start, outcome, &lists.new_failures);
+                good &= self.end_repositories(start, outcome, &lists);
                 self.publish();
                 let empties = self.new_empties();
                 if !empties.is_empty() {
@@ -289,7 +289,9 @@ impl Source {
                         lists.new_failures.insert(index);
                     }
                     if let Some(listing) = lists.note(index, outcome) {
-                        self.learn_repositories(index, listing);
+                        if self.learn_repositories(index, listing) {
+                            lists.recovered.insert(index);
+                        }
                         if self.status.has(Collector::Tags) {
                             let due = self.listings[index].tags.due(self.polls);
                             reading.get_or_insert_with(Reading::new).add(index, due);

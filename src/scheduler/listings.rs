@@ -33,6 +33,8 @@ pub(super) struct KnownList {
     pub failure: Option<Failure>,
     /// Whether it was found to be empty.
     pub is_empty: bool,
+    /// Whether it was not too old at the last look.
+    was_fresh: bool,
     /// Its rows and their tags.
     pub tags: TagCache,
 }
@@ -48,6 +50,7 @@ impl KnownList {
             up: None,
             failure: None,
             is_empty: false,
+            was_fresh: false,
             tags: TagCache::new(rules),
         }
     }
@@ -68,8 +71,9 @@ pub(super) struct Lists {
     mismatch: i64,
     /// The failure of the first by name.
     failure: Option<(usize, ApiError)>,
-    /// Those that could be read the time before, and now could not.
+    /// Those that could be read the time before, and now could not; and the reverse.
     pub new_failures: BTreeSet<usize>,
+    pub recovered: BTreeSet<usize>,
     ended: bool,
 }
 
@@ -82,6 +86,7 @@ impl Lists {
             mismatch: 0,
             failure: None,
             new_failures: BTreeSet::new(),
+            recovered: BTreeSet::new(),
             ended: false,
         }
     }
@@ -154,14 +159,15 @@ impl Source {
         Lists { mismatch, ..Lists::new(self.listings.len()) }
     }
 
-    /// Takes the rows of the list at `index`.
-    pub(super) fn learn_repositories(&mut self, index: usize, listing: Listing<Repository>) {
+    /// Takes the rows of the list at `index`. Whether it could not be read the time before.
+    pub(super) fn learn_repositories(&mut self, index: usize, listing: Listing<Repository>) -> bool {
         let Listing { mut rows, duplicates, mismatch } = listing;
         self.metrics.duplicates(duplicates);
         let now = Instant::now();
         let list = &mut self.listings[index];
         (list.read, list.listed, list.mismatch) = (Some(now), rows.len() as u64, mismatch);
-        (list.up, list.failure) = (Some(true), None);
+        list.up = Some(true);
+        let recovered = list.failure.take().is_some();
         if is_organization(&self.config, &list.name) {
             self.metrics.organization_last_success(&list.name, Some(wall_clock(now)));
         }
@@ -172,6 +178,7 @@ impl Source {
             self.metrics.tag_listings_skipped(skipped);
         }
         (self.changed, self.unsaved) = (true, true);
+        recovered
     }
 
     /// Notes that the list at `index` could not be read. Whether it could the time before.
@@ -182,12 +189,12 @@ impl Source {
         list.failure.replace(Failure::new(error)).is_none()
     }
 
-    /// Takes what came of all lists, the last of which has ended. Whether none failed.
+    /// Takes what came of all `lists`, the last of which has ended. Whether none failed.
     pub(super) fn end_repositories(
         &mut self,
         start: Instant,
         outcome: Result<i64, ApiError>,
-        new_failures: &BTreeSet<usize>,
+        lists: &Lists,
     ) -> bool {
         self.up = Some(outcome.is_ok());
         self.status.tried = true;
@@ -202,9 +209,32 @@ impl Source {
                 list.up = Some(false);
             }
         }
-        let names = new_failures.iter().map(|index| &*self.listings[*index].name);
-        let names = names_of(names.filter(|name| !name.is_empty()));
-        self.finish(Collector::Repositories, start, outcome.map(drop), &names)
+        // Of a poll that succeeded that is told anyway.
+        let recovered = self.names(&lists.recovered);
+        if outcome.is_err() && !recovered.is_empty() {
+            let (source, lists) = (self.config.name.as_str(), recovered);
+            tracing::info!(source, lists, "lists can be read again");
+        }
+        let failed = self.names(&lists.new_failures);
+        self.finish(Collector::Repositories, start, outcome.map(drop), &failed)
+    }
+
+    fn names(&self, lists: &BTreeSet<usize>) -> String {
+        let names = lists.iter().map(|index| &*self.listings[*index].name);
+        names_of(names.filter(|name| !name.is_empty()))
+    }
+
+    /// The names of the lists that became too old since the last look.
+    pub(super) fn newly_too_old(&mut self) -> String {
+        let stale_after = self.config.poll.stale_after;
+        let mut too_old = Vec::new();
+        for list in &mut self.listings {
+            let is_fresh = list.is_fresh(stale_after);
+            if std::mem::replace(&mut list.was_fresh, is_fresh) && !is_fresh {
+                too_old.push(&*list.name);
+            }
+        }
+        names_of(too_old.into_iter())
     }
 
     fn warn_of_nothing(&mut self) {

@@ -41,8 +41,11 @@ struct Account {
     /// How often what fails was sent.
     attempts: u32,
     fail_tags: BTreeMap<&'static str, Reason>,
-    /// When repositories changed, which for others the list does not tell.
+    /// When repositories changed, and their numbers of images, which for others the list does not tell.
     updated: BTreeMap<&'static str, Timestamp>,
+    images: BTreeMap<&'static str, u64>,
+    /// The stated totals of tags minus those listed.
+    mismatches: BTreeMap<&'static str, i64>,
     /// How long one tag listing takes, and the list of repositories.
     tags_take: Duration,
     repositories_take: Duration,
@@ -64,6 +67,8 @@ impl Default for Account {
             attempts: 1,
             fail_tags: BTreeMap::new(),
             updated: BTreeMap::new(),
+            images: BTreeMap::new(),
+            mismatches: BTreeMap::new(),
             tags_take: Duration::ZERO,
             repositories_take: Duration::ZERO,
             calls: Vec::new(),
@@ -121,6 +126,7 @@ impl Provider for InMemory {
                 organization: organization.into(),
                 name: name.into(),
                 updated: account.updated.get(whole).copied(),
+                images: account.images.get(whole).copied(),
                 ..Repository::default()
             }
         };
@@ -156,16 +162,17 @@ impl Provider for InMemory {
 
     async fn tags(&self, _: &Poll, repository: &Repository) -> Result<TagListing, ApiError> {
         self.note(format!("tags {}", repository.name));
-        let (take, outcome) = {
+        let (take, mismatch, outcome) = {
             let account = self.account.lock().unwrap();
             let reason = account.fail_tags.get(&*repository.name).copied();
-            (account.tags_take, outcome(reason, account.attempts))
+            let mismatch = account.mismatches.get(&*repository.name).copied().unwrap_or_default();
+            (account.tags_take, mismatch, outcome(reason, account.attempts))
         };
         sleep(take).await;
         outcome?;
         let updated = Timestamp::from_milliseconds(1_700_000_000_000);
         let rows = vec![Tag { name: "latest".into(), updated, ..Tag::default() }];
-        Ok(TagListing { listing: Listing::of(rows), images: None })
+        Ok(TagListing { listing: Listing { mismatch, ..Listing::of(rows) }, images: None })
     }
 }
 

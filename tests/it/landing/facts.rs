@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use container_registry_exporter::inventory::{Inventory, Timestamp};
-use container_registry_exporter::scheduler::SourceState;
+use container_registry_exporter::scheduler::{Failure, ListDown, SourceState};
 use container_registry_exporter::telemetry::Reason;
 use serde_json::{Value, json};
 
@@ -125,6 +125,41 @@ async fn a_failure_comes_with_its_reason_and_its_cure() {
     ] {
         assert!(page.text().contains(part), "{part} is not in: {}", page.text());
     }
+}
+
+#[tokio::test]
+async fn lists_that_could_not_be_read_are_told_by_name_with_reason_and_age() {
+    let fixture = serve(Instant::now()).await;
+    let down = |number: u32, success| ListDown {
+        name: format!("<team>-{number:02}").into(),
+        last_success: success,
+        failure: Failure {
+            time: Timestamp::from_milliseconds(1_700_000_060_000).unwrap(),
+            reason: Reason::Forbidden,
+            message: "list_repositories failed".to_owned(),
+            next_attempt: None,
+        },
+    };
+    let mut state = listed(sample("a", 3, 2));
+    let once = Timestamp::from_milliseconds(1_700_000_000_000);
+    state.status.lists_down = (0..25).map(|number| down(number, once.filter(|_| number > 0))).collect();
+    fixture.states[&name("a")].send_replace(Arc::new(state));
+    let facts = facts(&fixture).await;
+    let lists = facts["sources"][0]["lists_down"].as_array().unwrap();
+    assert_eq!((lists.len(), &lists[0]["name"]), (25, &json!("<team>-00")));
+    assert_eq!(lists[0]["last_success_time"], Value::Null);
+    assert_eq!(lists[1]["last_success_time"], "2023-11-14T22:13:20Z");
+    assert_eq!(lists[1]["failure"]["reason"], "forbidden");
+    let page = fixture.get("/").await;
+    for part in [
+        "<bdi>&lt;team&gt;-00</bdi></th><td><code>forbidden</code></td><td>never</td>",
+        "<bdi>&lt;team&gt;-01</bdi></th><td><code>forbidden</code></td><td>",
+        " days ago <time datetime=\"2023-11-14T22:13:20Z\">2023-11-14 22:13:20 UTC</time></td>",
+        "<p class=\"quiet\">And 5; <a href=\"./status.json\">all</a>.</p>",
+    ] {
+        assert!(page.text().contains(part), "{part} is not in: {}", page.text());
+    }
+    assert!(!page.text().contains("-20<"), "more than there is room for");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Tags that cannot be read: neither do they fail the collector for ever, nor do others wait for them.
 
+use std::time::SystemTime;
+
 use super::*;
 
 fn failures(source: &Running, reason: &str) -> f64 {
@@ -124,4 +126,74 @@ async fn a_credential_refused_while_tags_are_read_fails_them() {
     assert_eq!(failures(&source, "unauthorized"), 1.0);
     assert_eq!(source.metric("tag_listings_failing", &[]), 0.0, "it says nothing of the repository");
     assert!(source.repositories().starts_with("a+"), "what was read before counts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changed_just_before_its_tags_were_read_is_read_once_more() {
+    let ago = |seconds| Timestamp::from(SystemTime::now() - Duration::from_secs(seconds));
+    let source = start(Account {
+        updated: [("now", ago(0)), ("just", ago(50)), ("before", ago(70)), ("ahead", ago(0))].into(),
+        ..account(&["now", "just", "before", "ahead"])
+    });
+    // A cloud whose clock is fast.
+    source.edit(|account| {
+        _ = account.updated.insert("ahead", Timestamp::from(SystemTime::now() + Duration::from_hours(1)));
+    });
+    pass(4 * 60 + 1).await;
+    let all = |source: &Running| ["now", "just", "before", "ahead"].map(|name| minutes(source, name));
+    assert_eq!(all(&source), [vec![0, 1], vec![0, 1], vec![0], vec![0, 1]]);
+    source.edit(|account| _ = account.updated.insert("now", ago(1)));
+    pass(4 * 60).await;
+    assert_eq!(minutes(&source, "now"), [0, 1, 5, 6], "it changed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_states_no_image_has_no_tags_and_costs_no_call() {
+    let updated = unchanged(account(&["a", "b"])).updated;
+    let source = start(Account { images: [("a", 0), ("b", 1)].into(), updated, ..account(&["a", "b"]) });
+    let tags = |source: &Running| {
+        let state = source.state.borrow();
+        let entries = &state.inventory.repositories.as_ref().unwrap().entries;
+        entries.iter().map(|entry| entry.tags.as_ref().unwrap().newest.len()).collect::<Vec<_>>()
+    };
+    pass(1).await;
+    assert_eq!((tags(&source), source.tag_calls().as_str()), (vec![0, 1], "b"));
+    source.edit(|account| account.images = [("a", 1), ("b", 0)].into());
+    pass(60).await;
+    assert_eq!((tags(&source), source.tag_calls().as_str()), (vec![1, 0], "b a"), "at once, not at its turn");
+    // It could not be read before; now there is nothing to read, and nothing that fails.
+    source.edit(|account| {
+        account.fail_tags = [("a", Reason::Server)].into();
+        account.images.insert("a", 2);
+    });
+    pass(60).await;
+    assert_eq!((tags(&source), source.metric("tag_listings_failing", &[])), (vec![1, 0], 1.0));
+    source.edit(|account| _ = account.images.insert("a", 0));
+    pass(60).await;
+    assert_eq!((tags(&source), source.metric("tag_listings_failing", &[])), (vec![0, 0], 0.0));
+    assert_eq!(source.tag_calls(), "b a a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn totals_that_do_not_match_count_for_all_tags_whichever_a_poll_reads() {
+    let account = unchanged(account(&["a", "b", "c"]));
+    let source = start(Account { mismatches: [("a", 2), ("b", -1)].into(), ..account });
+    let mismatch = || source.metric("listing_total_mismatch", &[("collector", "tags")]);
+    pass(1).await;
+    assert_eq!(mismatch(), 1.0);
+    // No tags are read, then those of one that matches, then those of one that did not.
+    pass(60).await;
+    assert_eq!((mismatch(), source.tag_calls().as_str()), (1.0, "a b c"));
+    source.edit(|account| _ = account.images.insert("c", 3));
+    pass(60).await;
+    assert_eq!((mismatch(), source.tag_calls().as_str()), (1.0, "a b c c"));
+    source.edit(|account| {
+        account.mismatches.remove("a");
+        account.images.insert("a", 3);
+    });
+    pass(60).await;
+    assert_eq!(mismatch(), -1.0);
+    source.edit(|account| account.repositories = vec!["a", "c"]);
+    pass(60).await;
+    assert_eq!(mismatch(), 0.0, "it went with its repository");
 }

@@ -38,8 +38,13 @@ impl Log {
 
     /// The warnings since the last time.
     fn warnings(&self) -> Vec<String> {
+        self.lines(" WARN ")
+    }
+
+    /// The lines with `part` so far; none is there the next time.
+    fn lines(&self, part: &str) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
-        text.lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
+        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
     }
 }
 
@@ -98,6 +103,30 @@ async fn each_list_that_turns_bad_is_told_by_name_those_of_one_poll_together() {
         let warnings = log.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains(told), "{warnings:#?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_list_that_turns_good_or_too_old_is_told_by_name() {
+    let (log, _guard) = Log::start();
+    let source = start(Account { lists: vec!["a", "b", "c"], ..account(&["a/x", "b/x", "c/x"]) });
+    pass(1).await;
+    source.edit(|account| account.fail_lists = [("a", Reason::Server), ("b", Reason::Server)].into());
+    pass(120).await;
+    _ = log.warnings();
+    source.edit(|account| _ = account.fail_lists.remove("a"));
+    pass(120).await;
+    let lines = log.lines("again");
+    assert!(lines.len() == 1 && lines[0].contains("lists=\"a\""), "{lines:#?}");
+    pass(600).await;
+    let lines = log.warnings();
+    assert!(lines.len() == 1 && lines[0].contains("lists=\"b\""), "{lines:#?}");
+    assert!(lines[0].contains("too old"), "{lines:#?}");
+    source.edit(|account| account.fail_lists.clear());
+    pass(60).await;
+    assert_eq!(log.lines("poll succeeded").len(), 1, "that says all");
+    source.edit(|account| account.fail_repositories = Some(Reason::Connect));
+    pass(720).await;
+    assert_eq!(log.lines("too old").len(), 1, "all together are told as one");
 }
 
 #[tokio::test(start_paused = true)]
