@@ -22,10 +22,11 @@ use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::config::Proxies;
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
-pub use error::{ApiError, Cause, Refusal, Verdict};
+pub use error::{ApiError, Cause, ProxyRefusal, Refusal, Verdict};
 pub use guard::{Guard, Guards, Poll};
 use guard::{Ticket, Turn};
 use pace::Pace;
@@ -42,6 +43,8 @@ pub struct ApiClient {
     permits: Semaphore,
     pace: Pace,
     metrics: SourceMetrics,
+    proxies: Proxies,
+    guards: Guards,
 }
 
 /// What to call: for the error, the metrics and the limits.
@@ -95,7 +98,24 @@ impl ApiClient {
             permits: Semaphore::new(poll.max_concurrent_requests),
             pace: Pace::new(poll.requests_per_second),
             metrics,
+            proxies: Proxies::default(),
+            guards: Guards::default(),
         }
+    }
+
+    /// The client, whose `http` uses these proxies. One that refuses its log-in is left alone for some minutes by all
+    /// that log in alike: directories lock accounts, too.
+    #[must_use]
+    pub fn through(mut self, proxies: &Proxies, guards: Guards) -> Self {
+        (self.proxies, self.guards) = (proxies.clone(), guards);
+        self
+    }
+
+    /// The proxy on the way to `url`, and what watches over the log-in there.
+    fn proxy_for(&self, url: &url::Url) -> Option<(&url::Url, Arc<Guard>)> {
+        let proxy = self.proxies.proxy_for(url)?;
+        let log_in = ["proxy", proxy.username(), proxy.password().unwrap_or_default()];
+        Some((proxy, self.guards.of(&log_in)))
     }
 
     /// The metrics of the source.
@@ -147,11 +167,16 @@ impl ApiClient {
         if let Some(guard) = sign()?.guard {
             guard.check(call.url)?;
         }
+        let proxy = self.proxy_for(call.url);
+        let proxy_admits =
+            || proxy.as_ref().map_or(Ok(()), |(url, guard)| guard.check(url).map_err(of_proxy));
+        proxy_admits()?;
         let turn = async {
             let permit = self.permits.acquire().await.expect("the semaphore is never closed");
             self.waiting(self.pace.wait()).await;
             // Last, since other sources wait for what follows.
             let (signed, ticket) = admitted(poll, call, sign).await?;
+            proxy_admits()?;
             Ok::<_, Cause>((permit, signed, ticket))
         };
         let (_permit, signed, _ticket) = match poll.within(turn).await {
@@ -174,6 +199,13 @@ impl ApiClient {
         {
             self.metrics.throttled();
             self.pace.throttled(*retry_after);
+        }
+        if let Some((url, guard)) = &proxy {
+            match &outcome {
+                Err(cause @ Cause::Proxy(ProxyRefusal::LogIn)) => guard.hold(url, cause.to_string()),
+                _ if status.is_some() => guard.accept(url, sent),
+                _ => {}
+            }
         }
         if let Some(guard) = &signed.guard {
             judge(guard, call, signed.guarded, sent, status, &outcome)?;
@@ -224,6 +256,10 @@ impl ApiClient {
             Err(error) => return (None, Err(connection::cause(error))),
         };
         let status = response.status().as_u16();
+        // No API sends it: it comes from the proxy that was asked for a plain address.
+        if status == 407 {
+            return (None, Err(Cause::Proxy(ProxyRefusal::LogIn)));
+        }
         let skew = retry::clock_skew(response.headers(), SystemTime::now());
         if let Some(skew) = skew {
             self.metrics.clock_skew(skew);
@@ -308,6 +344,16 @@ fn judge(
         _ => {}
     }
     Ok(())
+}
+
+/// The error of a call that waits for the log-in at the proxy, which says nothing about the API's credential.
+fn of_proxy(waiting: Cause) -> Cause {
+    match waiting {
+        Cause::Waiting { message, next_attempt, .. } => {
+            Cause::Waiting { reason: Reason::Connect, message, next_attempt }
+        }
+        other => other,
+    }
 }
 
 /// Where a redirect leads, as host and path; a query may hold a secret.

@@ -1,7 +1,8 @@
 //! How to reach an API: certificates, proxies, redirects.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
+use std::iter::successors;
 use std::net::ToSocketAddrs as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use url::Url;
 
-use super::error::Cause;
+use super::error::{Cause, ProxyRefusal};
 use crate::config::{ConnectionConfig, certificate, is_loopback};
 
 /// A name that cannot be resolved or a host that does not answer is known long before `request_timeout`.
@@ -103,6 +104,9 @@ pub fn cause(error: reqwest::Error) -> Cause {
     if error.is_timeout() {
         return Cause::Timeout(format!("the time to connect ({CONNECT_TIMEOUT:.1?})"));
     }
+    if let Some(refusal) = refused_tunnel(&error) {
+        return Cause::Proxy(refusal);
+    }
     if find::<rustls::Error>(&error).is_some() {
         return Cause::Tls(error);
     }
@@ -114,6 +118,17 @@ pub fn cause(error: reqwest::Error) -> Cause {
         None if error.is_decode() => Cause::Decode(Box::new(error)),
         _ => Cause::Connect(error),
     }
+}
+
+/// How a proxy refused to connect. The library has no better sign than its words.
+fn refused_tunnel(error: &reqwest::Error) -> Option<ProxyRefusal> {
+    let causes = successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    let says = |text: &str| words.iter().any(|words| words == text);
+    if says("tunnel error: proxy authorization required") {
+        return Some(ProxyRefusal::LogIn);
+    }
+    says("tunnel error: unsuccessful").then_some(ProxyRefusal::Host)
 }
 
 /// Whether something came before anything was asked, as servers of SSH and mail do. The library has no better sign.

@@ -95,6 +95,9 @@ pub enum Cause {
     /// The connection's end is the body's, and came too early.
     #[error("the answer ends before its end")]
     Cut,
+    /// The proxy on the way refused.
+    #[error("{}", .0.words())]
+    Proxy(ProxyRefusal),
     /// The TLS handshake failed.
     #[error("TLS failed{}", connection::words(.0).map(|words| format!(": {words}")).unwrap_or_default())]
     Tls(#[source] reqwest::Error),
@@ -153,7 +156,7 @@ impl Cause {
     /// The word of the closed set.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Connect(_) | Self::Cut => Reason::Connect,
+            Self::Connect(_) | Self::Cut | Self::Proxy(_) => Reason::Connect,
             Self::Tls(_) => Reason::Tls,
             Self::Timeout(_) => Reason::Timeout,
             Self::Refused { refusal, .. } => refusal.reason,
@@ -164,6 +167,29 @@ impl Cause {
             Self::TooLarge(_) => Reason::TooLarge,
             Self::Incomplete(_) => Reason::Incomplete,
             Self::Protocol(_) => Reason::Protocol,
+        }
+    }
+}
+
+/// What a proxy refused. None of it mends itself within a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyRefusal {
+    /// To serve who is not logged in.
+    LogIn,
+    /// To connect to the host. The library does not tell the status.
+    Host,
+}
+
+impl ProxyRefusal {
+    /// What happened and what to do.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::LogIn => {
+                "the proxy refused the log-in (status 407); check the user and the password in the address of the proxy"
+            }
+            Self::Host => {
+                "the proxy did not connect to this host; its log tells why, or except the host from it (NO_PROXY)"
+            }
         }
     }
 }

@@ -75,7 +75,8 @@ impl Ncr {
             config: config.clone(),
             tag_info: source.tags.info,
             hosts: Mutex::default(),
-            client: ApiClient::new(http, wire::classify, &source.poll, metrics),
+            client: ApiClient::new(http, wire::classify, &source.poll, metrics)
+                .through(&source.connection.proxies, guards.clone()),
             guards,
             auth,
             registries_known: Mutex::new(None),

@@ -82,6 +82,7 @@ impl Keys {
                 } else {
                     let http = connection::client(&source.connection, &[uri])?;
                     ApiClient::new(http, metadata::classify, &source.poll, metrics.clone())
+                        .through(&source.connection.proxies, guards.clone())
                 };
                 let client = Box::new(client);
                 let service = Service::PodIdentity { client, uri: uri.clone(), token: token.clone() };

@@ -47,11 +47,13 @@ impl Swr {
             endpoints.push(&oidc.endpoint);
         }
         let http = client::connection::client(&source.connection, &endpoints)?;
-        let auth = Auth::new(source, config, guards, &metrics)?;
+        let auth = Auth::new(source, config, guards.clone(), &metrics)?;
+        let client = ApiClient::new(http, wire::classify, &source.poll, metrics)
+            .through(&source.connection.proxies, guards);
         Ok(Self {
             config: config.clone(),
             tag_info: source.tags.info,
-            client: ApiClient::new(http, wire::classify, &source.poll, metrics),
+            client,
             auth,
             repository_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
             shared_pages: PageSizes::new(&[Some(1000), Some(100), Some(10)]),
