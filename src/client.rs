@@ -12,6 +12,7 @@ pub mod retry;
 use std::io::{self, Read as _};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Proxies;
+use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
@@ -42,6 +44,8 @@ pub struct ApiClient {
     request_timeout: Duration,
     permits: Semaphore,
     pace: Pace,
+    /// This machine's clock minus the service's, in nanoseconds, as the last answer showed it.
+    clock_difference: AtomicI64,
     metrics: SourceMetrics,
     proxies: Proxies,
     guards: Guards,
@@ -97,6 +101,7 @@ impl ApiClient {
             request_timeout: poll.request_timeout,
             permits: Semaphore::new(poll.max_concurrent_requests),
             pace: Pace::new(poll.requests_per_second),
+            clock_difference: AtomicI64::new(0),
             metrics,
             proxies: Proxies::default(),
             guards: Guards::default(),
@@ -116,6 +121,13 @@ impl ApiClient {
         let proxy = self.proxies.proxy_for(url)?;
         let log_in = ["proxy", proxy.username(), proxy.password().unwrap_or_default()];
         Some((proxy, self.guards.of(&log_in)))
+    }
+
+    /// What the service's clock shows, as far as its answers told. Its own judgement is what counts.
+    pub fn now(&self) -> Timestamp {
+        let ours = Timestamp::from(SystemTime::now()).nanoseconds();
+        let theirs = ours.saturating_sub(self.clock_difference.load(Ordering::Relaxed));
+        Timestamp::from_nanoseconds(theirs.into()).unwrap_or_else(|| SystemTime::now().into())
     }
 
     /// The metrics of the source.
@@ -263,6 +275,8 @@ impl ApiClient {
         let skew = retry::clock_skew(response.headers(), SystemTime::now());
         if let Some(skew) = skew {
             self.metrics.clock_skew(skew);
+            #[expect(clippy::cast_possible_truncation, reason = "no clock is off by 292 years")]
+            self.clock_difference.store((skew * 1e9) as i64, Ordering::Relaxed);
         }
         let good = response.status().is_success();
         let unframed =

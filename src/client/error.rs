@@ -142,6 +142,9 @@ pub enum Cause {
     /// The credential cannot be had: a file that cannot be read.
     #[error("no credential")]
     Credential(#[source] std::io::Error),
+    /// The temporary credential ended before the request was sent.
+    #[error("the temporary credential ended while the request waited")]
+    Ended,
     /// A service hands out no credential, or cannot be reached.
     #[error("no credential: {message}")]
     NoKey {
@@ -162,7 +165,7 @@ impl Cause {
             Self::Refused { refusal, .. } => refusal.reason,
             Self::Throttled => Reason::Throttled,
             Self::Waiting { reason, .. } | Self::NoKey { reason, .. } => *reason,
-            Self::Credential(_) => Reason::Unauthorized,
+            Self::Credential(_) | Self::Ended => Reason::Unauthorized,
             Self::Decode(_) => Reason::Decode,
             Self::TooLarge(_) => Reason::TooLarge,
             Self::Incomplete(_) => Reason::Incomplete,

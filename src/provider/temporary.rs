@@ -5,20 +5,20 @@ pub mod metadata;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
 use super::fresh::{Fresh, Leased};
 use crate::client::{Answer, ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Signed};
-use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
 use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 /// No answer with a key in it comes near this.
 pub const BODY_LIMIT: usize = 64 * 1024;
+/// Keys that one call may see end before it is answered.
+const MOST_KEYS: u32 = 3;
 
 /// An access key as it is now. It has no `Debug`.
 pub struct AccessKey {
@@ -73,14 +73,29 @@ impl TemporaryKeys {
         fetch: impl Fn() -> F,
         sign: impl Fn(&AccessKey, Arc<Guard>, bool) -> Result<Signed, Cause>,
     ) -> Result<Answer, ApiError> {
-        let key = self.get(poll, call, None, fetch()).await?;
-        let guard = self.guard(&key);
-        let outcome = client.send(poll, call, || sign(&key, Arc::clone(&guard), false)).await;
+        let (mut key, mut guard, mut outcome);
+        let mut rounds = 0;
+        loop {
+            key = self.get(client, poll, call, None, fetch()).await?;
+            guard = self.guard(&key);
+            let signed = || {
+                // Retries wait, and keys end meanwhile.
+                if self.fresh.is_over(&key, client.now()) {
+                    return Err(Cause::Ended);
+                }
+                sign(&key, Arc::clone(&guard), false)
+            };
+            outcome = client.send(poll, call, signed).await;
+            rounds += 1;
+            if rounds == MOST_KEYS || !matches!(outcome, Err(ApiError { cause: Cause::Ended, .. })) {
+                break;
+            }
+        }
         let Some(refusal) = refusal_of(&outcome) else {
             self.learn(&outcome);
             return outcome;
         };
-        let other = self.get(poll, call, Some(&key), fetch()).await?;
+        let other = self.get(client, poll, call, Some(&key), fetch()).await?;
         if other.parts() == key.parts() {
             guard.hold(call.url, refusal);
             return outcome.map_err(|error| match guard.check(call.url) {
@@ -97,13 +112,14 @@ impl TemporaryKeys {
 
     async fn get(
         &self,
+        client: &ApiClient,
         poll: &Poll,
         call: Call<'_>,
         refused: Option<&Arc<AccessKey>>,
         fetch: impl Future<Output = Result<Leased<AccessKey>, ApiError>>,
     ) -> Result<Arc<AccessKey>, ApiError> {
-        let (started, now) = (Instant::now(), Timestamp::from(SystemTime::now()));
-        let key = poll.within(self.fresh.get(poll, now, refused, fetch)).await;
+        let started = Instant::now();
+        let key = poll.within(self.fresh.get(poll, || client.now(), refused, fetch)).await;
         key.unwrap_or_else(|| {
             let cause = Cause::Timeout("the poll's time, before there was a key".to_owned());
             Err(ApiError::new(call, 0, started.elapsed(), cause))

@@ -108,7 +108,8 @@ impl Auth {
             AuthMethod::Temporary(keys) => {
                 let fetch = || keys.fetch(client, poll);
                 let sign = |key: &AccessKey, guard, guarded| self.signed(target, key, guard, guarded);
-                keys.handed_out.send(client, poll, call, fetch, sign).await
+                // Larger than all others together, and nobody's who has a key.
+                Box::pin(keys.handed_out.send(client, poll, call, fetch, sign)).await
             }
             AuthMethod::TokenFile(file) => {
                 let sign = || {

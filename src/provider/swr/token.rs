@@ -1,7 +1,6 @@
 //! IAM tokens made from a user's password.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request};
@@ -13,7 +12,6 @@ use url::Url;
 use super::wire;
 use crate::client::{ApiClient, ApiError, Call, Cause, Guard, Guards, Poll, Signed};
 use crate::config::{Secret, SwrConfig};
-use crate::inventory::Timestamp;
 use crate::provider::fresh::{Fresh, Leased};
 use crate::telemetry::self_metrics::SourceMetrics;
 
@@ -70,7 +68,7 @@ impl Tokens {
         poll: &Poll,
         refused: Option<&Arc<HeaderValue>>,
     ) -> Result<Arc<HeaderValue>, ApiError> {
-        self.current.get(poll, Timestamp::from(SystemTime::now()), refused, self.create(client, poll)).await
+        self.current.get(poll, || client.now(), refused, self.create(client, poll)).await
     }
 
     /// Watches over the password.

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use container_registry_exporter::app::check;
 use container_registry_exporter::config::Config;
-use container_registry_exporter::simulator::{AccessKey, Sessions, WebToken};
+use container_registry_exporter::simulator::{AccessKey, ErrorBody, Sessions, WebToken};
+use futures_util::future::join_all;
 use tempfile::TempDir;
 
 use super::*;
@@ -226,6 +227,35 @@ async fn a_key_is_renewed_before_it_ends() {
     assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
     let last = exchanges(&services.simulator, Call::ListRepositories).pop().unwrap();
     assert_eq!(last.header("x-security-token"), services.keys()[1].security_token.as_deref());
+}
+
+#[tokio::test]
+async fn no_attempt_carries_a_key_that_has_ended() {
+    let later = Fault::Status { code: 429, retry_after: Some("3".to_owned()), body: ErrorBody::empty() };
+    let plain = "tags = { enabled = false }";
+    let runs = [Call::MetadataKey, Call::PodIdentity, Call::AssumeAgency, Call::RoleKey];
+    let runs = runs.map(async |call| {
+        let mut world = world();
+        world.services.key_lifetime = Duration::from_secs(2);
+        let services = Services::of(world).await;
+        let services = match call {
+            Call::PodIdentity => services.pod_identity(),
+            Call::AssumeAgency => services.oidc(),
+            _ => services.metadata(),
+        };
+        let (source, listed, key) = match call {
+            Call::RoleKey => (services.ncr(plain), Call::ListRegistries, "x-ncp-iam-access-key"),
+            _ => (services.swr(&format!("shared = []\n{plain}")), Call::ListRepositories, "x-security-token"),
+        };
+        services.simulator.fault(listed, later.clone()).times(1);
+        let mut exporter = services.exporter(&source);
+        assert!(exporter.poll_within(Duration::from_secs(20)).await, "{call:?}");
+        let sent = exchanges(&services.simulator, listed);
+        let statuses: Vec<_> = sent.iter().filter_map(|exchange| exchange.status).collect();
+        assert_eq!(statuses, [429, 200], "{call:?}");
+        assert!(sent[0].header(key).is_some() && sent[0].header(key) != sent[1].header(key), "{call:?}");
+    });
+    join_all(runs).await;
 }
 
 #[tokio::test]
