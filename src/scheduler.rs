@@ -30,7 +30,7 @@ use crate::telemetry::logging::chain;
 use crate::telemetry::self_metrics::SourceMetrics;
 use crate::telemetry::{Collector, Reason};
 
-use listings::{KnownList, Lists, existing, shared_repositories};
+use listings::{KnownList, Lists, existing, names_of, shared_repositories};
 pub use memory::Memory;
 use reading::{Place, Reading};
 pub use status::{CollectorStatus, Failure, ListDown, SourceState, SourceStatus};
@@ -346,7 +346,7 @@ impl Source {
                 tags.learn(index, set, listing.mismatch, Instant::now());
                 self.metrics.duplicates(listing.duplicates);
                 self.metrics.tag_listing(Ok(()));
-                reading.note(&repository.organization, fresh, Ok(()));
+                reading.note(&repository, fresh, Ok(()));
             }
             // It says nothing of this repository.
             Err(error) if error.reason() == Reason::Unauthorized => {
@@ -359,17 +359,35 @@ impl Source {
             Err(error) => {
                 tags.failed(index, self.polls);
                 self.note_tag_failure(&error);
-                reading.note(&repository.organization, fresh, Err(error));
+                reading.note(&repository, fresh, Err(error));
             }
         }
         self.changed = true;
     }
 
-    fn end_tags(&mut self, reading: Reading) -> bool {
+    fn end_tags(&mut self, mut reading: Reading) -> bool {
         let all = self.listings.iter().map(|list| list.tags.mismatch());
         self.note_mismatch(Collector::Tags, all.fold(0, i64::saturating_add));
         let start = reading.start;
+        // Of an organization that is forbidden that was told, and more of it is tried in every poll.
+        reading.new_failures.retain(|repository| !self.forbidden.contains(&repository.organization));
+        let failed: Vec<String> =
+            reading.new_failures.iter().map(|r| format!("{}/{}", r.organization, r.name)).collect();
+        let first = reading.first_failure.take();
         let outcome = reading.verdict(&mut self.forbidden);
+        // A few fail nothing but themselves, and are tried more and more seldom.
+        if outcome.is_ok()
+            && !failed.is_empty()
+            && let Some((reason, error)) = first
+        {
+            tracing::warn!(
+                source = self.config.name.as_str(),
+                repositories = names_of(failed.iter().map(String::as_str)),
+                reason = reason.as_str(),
+                error,
+                "tags not read, those known before stay"
+            );
+        }
         self.finish(Collector::Tags, start, outcome, "")
     }
 

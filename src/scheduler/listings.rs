@@ -354,7 +354,7 @@ pub(super) fn is_organization(config: &SourceConfig, name: &str) -> bool {
 }
 
 /// Names for the log, the first of them if there are many.
-fn names_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn names_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 10;
     let mut names: Vec<&str> = names.collect();
     let more = names.len().saturating_sub(MOST);

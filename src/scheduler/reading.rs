@@ -1,11 +1,14 @@
 //! The reading of tags in one poll: which repository is next, and what all of it comes to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::client::ApiError;
+use crate::inventory::Repository;
 use crate::telemetry::Reason;
+use crate::telemetry::logging::chain;
 
 /// After so many refusals in a row and no success an organization's tags are left alone until the next poll.
 const FORBIDDEN_IN_A_ROW: u32 = 3;
@@ -23,6 +26,10 @@ pub(super) struct Reading {
     pub under_way: usize,
     /// Nothing more is to be begun.
     pub stopped: bool,
+    /// Those that failed and whose last reading had not.
+    pub new_failures: Vec<Arc<Repository>>,
+    /// What the first of these failed for.
+    pub first_failure: Option<(Reason, String)>,
     /// The refusal of the credential.
     refused: Option<ApiError>,
     /// How many have ended.
@@ -56,6 +63,8 @@ impl Reading {
             queue: BTreeSet::new(),
             under_way: 0,
             stopped: false,
+            new_failures: Vec::new(),
+            first_failure: None,
             refused: None,
             ended: 0,
             organizations: BTreeMap::new(),
@@ -81,15 +90,19 @@ impl Reading {
     }
 
     /// Notes how a repository's tags were read; `fresh`: their last reading had not failed.
-    pub fn note(&mut self, organization: &str, fresh: bool, outcome: Result<(), ApiError>) {
+    pub fn note(&mut self, repository: &Arc<Repository>, fresh: bool, outcome: Result<(), ApiError>) {
         self.ended += 1;
-        let tally = self.organizations.entry(organization.into()).or_default();
+        let tally = self.organizations.entry(repository.organization.clone()).or_default();
         tally.tried += u64::from(fresh);
         let Err(error) = outcome else {
             tally.succeeded = true;
             return;
         };
-        tally.failed += u64::from(fresh);
+        if fresh {
+            tally.failed += 1;
+            self.new_failures.push(Arc::clone(repository));
+            self.first_failure.get_or_insert_with(|| (error.reason(), chain(&error)));
+        }
         if error.reason() == Reason::Forbidden {
             tally.forbidden_in_a_row += 1;
         } else if !tally.is_forbidden() {

@@ -50,6 +50,19 @@ async fn a_source_that_fails_leaves_the_others_printed_and_exits_with_1() {
 }
 
 #[tokio::test]
+async fn tags_of_one_repository_that_fail_are_told_and_are_no_failed_source() {
+    let simulator = simulator().await;
+    simulator.fault(Call::ListTags, Fault::Html).repository("group/team/app");
+    let files = Files::with_config(&swr(&simulator, ""));
+    let output = run(&["once", &files.flag()]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(SIZE));
+    for part in ["repositories=group/team/app", "reason=decode", "tags not read"] {
+        assert!(text(&output.stderr).contains(part), "{part} is not in: {}", text(&output.stderr));
+    }
+}
+
+#[tokio::test]
 async fn a_timeout_ends_a_call_that_hangs_with_1() {
     let simulator = simulator().await;
     simulator.fault(Call::ListRegistries, Fault::Hang);

@@ -130,6 +130,37 @@ async fn each_list_that_turns_good_or_too_old_is_told_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn repositories_whose_tags_cannot_be_read_are_told_by_name_when_they_turn_bad() {
+    let (log, _guard) = Log::start();
+    let source = start(account(&["a", "b", "c", "d"]));
+    pass(1).await;
+    source.edit(|account| _ = account.fail_tags.insert("b", Reason::Decode));
+    pass(10 * 60).await;
+    let warnings = log.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    for part in ["repositories=\"group/b\"", "reason=\"decode\"", "tags not read"] {
+        assert!(warnings[0].contains(part), "{part} is not in: {}", warnings[0]);
+    }
+    source.edit(|account| account.fail_tags.clear());
+    pass(10 * 60).await;
+    source.edit(|account| _ = account.fail_tags.insert("b", Reason::Server));
+    pass(60).await;
+    assert_eq!(log.warnings().len(), 1, "it turned bad again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forbidden_organization_is_told_once() {
+    let (log, _guard) = Log::start();
+    let names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7", "a/8", "a/9", "b/10"];
+    let forbidden = names[..9].iter().map(|name| (&name[2..], Reason::Forbidden));
+    let source = start(Account { fail_tags: forbidden.collect(), ..account(&names) });
+    pass(10 * 60).await;
+    let warnings = log.warnings();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    drop(source);
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_that_match_nothing_are_warned_of_once_with_those_spelled_alike() {
     let (log, _guard) = Log::start();
     let named = vec!["prd", "prod", "zzz"];
