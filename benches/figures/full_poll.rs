@@ -13,8 +13,9 @@ const REPOSITORIES: u32 = 10_000;
 const TAGS: u32 = 20;
 const LATENCY: Duration = Duration::from_millis(50);
 const IN_FLIGHT: u32 = 32;
-/// The lists of repositories, 1000 a page, and one list of tags for each repository.
-const CALLS: u32 = REPOSITORIES / 1000 + REPOSITORIES;
+/// The lists of repositories, 1000 a page and one page more since they are full and a total may be capped, and one list of
+/// tags for each repository.
+const CALLS: u32 = REPOSITORIES / 1000 + 1 + REPOSITORIES;
 /// One run is 16 s.
 const RUNS: usize = 3;
 

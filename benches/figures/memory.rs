@@ -19,9 +19,9 @@ const CALLS_PER_POLL: u64 = REPOSITORIES.div_ceil(1000) as u64 + REPOSITORIES as
 
 pub fn measure(figures: &mut Figures) -> Result<()> {
     let mut cloud = Simulated::start(REPOSITORIES, TAGS, Duration::ZERO)?;
-    let poll = "interval = \"3s\"\ntimeout = \"2900ms\"\nmax_concurrent_requests = 32";
+    let poll = "interval = \"6s\"\ntimeout = \"5900ms\"\nmax_concurrent_requests = 32";
     // A sweep in every poll: the most work, and the most memory, that there can be.
-    let exporter = Exporter::start(&config(&cloud.url, 1, poll, "full_sweep = \"3s\""))?;
+    let exporter = Exporter::start(&config(&cloud.url, 1, poll, "full_sweep = \"6s\""))?;
     let mut resident = Vec::new();
     let mut series = 0;
     for poll in 1..=POLLS {
