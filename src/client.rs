@@ -7,6 +7,7 @@ pub mod error;
 pub mod guard;
 pub mod pace;
 pub mod page;
+pub mod poll;
 pub mod retry;
 
 use std::io::{self, Read as _};
@@ -29,10 +30,11 @@ use crate::telemetry::Reason;
 use crate::telemetry::self_metrics::SourceMetrics;
 
 pub use error::{ApiError, Cause, ProxyRefusal, Refusal, Verdict};
-pub use guard::{Guard, Guards, Poll};
+pub use guard::{Guard, Guards};
 use guard::{Ticket, Turn};
 use pace::Pace;
 pub use page::{Listing, Next, Page, PageSizes, Pages, walk};
+pub use poll::Poll;
 
 /// The most that is read of an answer whose status is not a success.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;

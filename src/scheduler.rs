@@ -26,11 +26,10 @@ use crate::client::{ApiError, Listing, Poll};
 use crate::config::{Cloud, SourceConfig};
 use crate::inventory::{Inventory, Repository, SharedRepository, SourceInfo, Timestamp};
 use crate::provider::{Provider, TagListing};
-use crate::telemetry::logging::chain;
+use crate::telemetry::Collector;
 use crate::telemetry::self_metrics::SourceMetrics;
-use crate::telemetry::{Collector, Reason};
 
-use listings::{KnownList, Lists, existing, names_of, shared_repositories};
+use listings::{KnownList, Lists, existing, shared_repositories};
 pub use memory::Memory;
 use reading::{Place, Reading};
 pub use status::{CollectorStatus, Failure, ListDown, SourceState, SourceStatus};
@@ -326,71 +325,6 @@ impl Source {
         (self.changed, self.unsaved) = (true, true);
     }
 
-    /// Takes what came of reading a repository's tags; `None`: the poll's time was up.
-    fn learn_tags(
-        &mut self,
-        reading: &mut Reading,
-        (list, index): Place,
-        outcome: Option<Result<TagListing, ApiError>>,
-    ) {
-        reading.under_way -= 1;
-        let Some(outcome) = outcome else {
-            reading.stopped = true;
-            return;
-        };
-        let tags = &mut self.listings[list].tags;
-        let (repository, fresh) = (Arc::clone(tags.repository(index)), !tags.is_failing(index));
-        match outcome {
-            Ok(TagListing { listing, images }) => {
-                let set = tag_cache::tag_set(listing.rows, images, &self.config.tags);
-                tags.learn(index, set, listing.mismatch, Instant::now());
-                self.metrics.duplicates(listing.duplicates);
-                self.metrics.tag_listing(Ok(()));
-                reading.note(&repository, fresh, Ok(()));
-            }
-            // It says nothing of this repository.
-            Err(error) if error.reason() == Reason::Unauthorized => {
-                // What was not even sent only waited behind what was.
-                if error.attempts > 0 || !reading.stopped {
-                    self.note_tag_failure(&error);
-                }
-                reading.refuse(error);
-            }
-            Err(error) => {
-                tags.failed(index, self.polls);
-                self.note_tag_failure(&error);
-                reading.note(&repository, fresh, Err(error));
-            }
-        }
-        self.changed = true;
-    }
-
-    fn end_tags(&mut self, mut reading: Reading) -> bool {
-        let all = self.listings.iter().map(|list| list.tags.mismatch());
-        self.note_mismatch(Collector::Tags, all.fold(0, i64::saturating_add));
-        let start = reading.start;
-        // Of an organization that is forbidden that was told, and more of it is tried in every poll.
-        reading.new_failures.retain(|repository| !self.forbidden.contains(&repository.organization));
-        let failed: Vec<String> =
-            reading.new_failures.iter().map(|r| format!("{}/{}", r.organization, r.name)).collect();
-        let first = reading.first_failure.take();
-        let outcome = reading.verdict(&mut self.forbidden);
-        // A few fail nothing but themselves, and are tried more and more seldom.
-        if outcome.is_ok()
-            && !failed.is_empty()
-            && let Some((reason, error)) = first
-        {
-            tracing::warn!(
-                source = self.config.name.as_str(),
-                repositories = names_of(failed.iter().map(String::as_str)),
-                reason = reason.as_str(),
-                error,
-                "tags not read, those known before stay"
-            );
-        }
-        self.finish(Collector::Tags, start, outcome, "")
-    }
-
     /// Notes the end of a collector's work. A source that turns bad is one warning, one that turns good one line; what
     /// repeats is told by the metrics. `lists` names those of several lists that failed and did not before.
     fn finish(
@@ -439,23 +373,6 @@ impl Source {
         }
         status.failure = Some(failure);
         false
-    }
-
-    fn note_tag_failure(&self, error: &ApiError) {
-        let (source, reason) = (self.config.name.as_str(), error.reason());
-        self.metrics.tag_listing(Err(reason));
-        tracing::debug!(
-            source,
-            reason = reason.as_str(),
-            error = chain(error),
-            "tags of a repository not read"
-        );
-    }
-
-    fn note_pending(&mut self) {
-        self.status.tags_pending = self.listings.iter().map(|list| list.tags.pending(self.polls)).sum();
-        self.status.tags_failing = self.listings.iter().map(|list| list.tags.failing()).sum();
-        self.metrics.tag_listings_waiting(self.status.tags_pending, self.status.tags_failing);
     }
 
     fn note_mismatch(&mut self, collector: Collector, difference: i64) {

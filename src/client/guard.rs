@@ -12,10 +12,11 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use url::{Position, Url};
 
 use super::error::Cause;
+use super::poll::Poll;
 use crate::inventory::Timestamp;
 use crate::telemetry::Reason;
 
@@ -142,11 +143,11 @@ impl Guard {
         state.refusals.retain(|time| now < *time + REFUSAL_TIME);
         let (probes, accepted) = (state.probes, state.accepted);
         let host = state.host(key);
-        if host.accepted >= Some(poll.started) {
+        if host.accepted >= Some(poll.started()) {
             return Ok(Turn::Now(None));
         }
         let places = if host.doubtful { PLACES - 1 } else { PLACES };
-        let full = accepted < Some(poll.started) && state.refusals.len() + probes >= places;
+        let full = accepted < Some(poll.started()) && state.refusals.len() + probes >= places;
         if state.host(key).probing || (full && probes > 0) {
             return Ok(Turn::Later(changed));
         }
@@ -250,53 +251,6 @@ fn wait_after(refusals: usize) -> Duration {
 /// Host and port.
 fn host_of(url: &Url) -> &str {
     &url[Position::BeforeHost..Position::AfterPort]
-}
-
-/// One poll: when it began, and how long it may take.
-pub struct Poll {
-    started: Instant,
-    deadline: Option<Instant>,
-    first_pages: bool,
-}
-
-impl Poll {
-    /// A poll that begins now and must end by `deadline`.
-    pub fn new(deadline: Option<Instant>) -> Self {
-        Self { started: Instant::now(), deadline, first_pages: false }
-    }
-
-    /// A poll that reads only the first page of every listing.
-    pub fn of_first_pages(deadline: Option<Instant>) -> Self {
-        Self { first_pages: true, ..Self::new(deadline) }
-    }
-
-    /// Whether only the first page of every listing is wanted.
-    pub fn first_pages(&self) -> bool {
-        self.first_pages
-    }
-
-    /// When it began.
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// When it must end.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// Whether its time is up.
-    pub fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
-    /// `future`, or `None` when the poll must end before it does.
-    pub async fn within<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        match self.deadline {
-            Some(deadline) => timeout_at(deadline, future).await.ok(),
-            None => Some(future.await),
-        }
-    }
 }
 
 #[cfg(test)]

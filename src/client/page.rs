@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::{ApiError, Cause};
-use super::guard::Poll;
+use super::poll::Poll;
 use crate::telemetry::Reason;
 
 /// Walks of one listing before it fails.
