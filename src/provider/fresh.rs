@@ -168,7 +168,7 @@ impl<T> Fresh<T> {
                 let value = Arc::new(value);
                 let ended = expires.filter(|end| *end <= now);
                 if let Some(end) = ended
-                    && !std::mem::replace(&mut state.told_of_end, true)
+                    && !state.told_of_end
                 {
                     tracing::warn!(
                         source,

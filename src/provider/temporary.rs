@@ -73,24 +73,17 @@ impl TemporaryKeys {
         fetch: impl Fn() -> F,
         sign: impl Fn(&AccessKey, Arc<Guard>, bool) -> Result<Signed, Cause>,
     ) -> Result<Answer, ApiError> {
-        let (mut key, mut guard, mut outcome);
-        let mut rounds = 0;
-        loop {
-            key = self.get(client, poll, call, None, fetch()).await?;
-            guard = self.guard(&key);
-            let signed = || {
-                // Retries wait, and keys end meanwhile.
-                if self.fresh.is_over(&key, client.now()) {
-                    return Err(Cause::Ended);
-                }
-                sign(&key, Arc::clone(&guard), false)
-            };
-            outcome = client.send(poll, call, signed).await;
-            rounds += 1;
-            if rounds == MOST_KEYS || !matches!(outcome, Err(ApiError { cause: Cause::Ended, .. })) {
-                break;
+        let mut keys = 0;
+        let (key, guard, outcome) = loop {
+            let key = self.get(client, poll, call, None, fetch()).await?;
+            let guard = self.guard(&key);
+            let outcome =
+                client.send(poll, call, || sign(self.alive(client, &key)?, Arc::clone(&guard), false)).await;
+            keys += 1;
+            if keys == MOST_KEYS || !matches!(outcome, Err(ApiError { cause: Cause::Ended, .. })) {
+                break (key, guard, outcome);
             }
-        }
+        };
         let Some(refusal) = refusal_of(&outcome) else {
             self.learn(&outcome);
             return outcome;
@@ -105,7 +98,8 @@ impl TemporaryKeys {
         }
         self.on_probation.store(true, Ordering::Relaxed);
         let guard = self.guard(&other);
-        let outcome = client.send(poll, call, || sign(&other, Arc::clone(&guard), true)).await;
+        let outcome =
+            client.send(poll, call, || sign(self.alive(client, &other)?, Arc::clone(&guard), true)).await;
         self.learn(&outcome);
         outcome
     }
@@ -124,6 +118,11 @@ impl TemporaryKeys {
             let cause = Cause::Timeout("the poll's time, before there was a key".to_owned());
             Err(ApiError::new(call, 0, started.elapsed(), cause))
         })
+    }
+
+    /// The key, unless it has ended: attempts wait, for their turn and for what the API asks.
+    fn alive<'a>(&self, client: &ApiClient, key: &'a Arc<AccessKey>) -> Result<&'a AccessKey, Cause> {
+        if self.fresh.is_over(key, client.now()) { Err(Cause::Ended) } else { Ok(key) }
     }
 
     /// Watches over a key, or over all that the service hands out.

@@ -210,16 +210,16 @@ impl Source {
             }
         }
         // Of a poll that succeeded that is told anyway.
-        let recovered = self.names(&lists.recovered);
+        let recovered = self.list_names(&lists.recovered);
         if outcome.is_err() && !recovered.is_empty() {
             let (source, lists) = (self.config.name.as_str(), recovered);
             tracing::info!(source, lists, "lists can be read again");
         }
-        let failed = self.names(&lists.new_failures);
+        let failed = self.list_names(&lists.new_failures);
         self.finish(Collector::Repositories, start, outcome.map(drop), &failed)
     }
 
-    fn names(&self, lists: &BTreeSet<usize>) -> String {
+    fn list_names(&self, lists: &BTreeSet<usize>) -> String {
         let names = lists.iter().map(|index| &*self.listings[*index].name);
         names_of(names.filter(|name| !name.is_empty()))
     }

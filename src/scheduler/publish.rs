@@ -53,10 +53,14 @@ impl Source {
             let source = self.config.name.as_str();
             if before.repositories.is_some() && self.inventory.repositories.is_none() {
                 tracing::warn!(source, "the list of repositories became too old, all is withdrawn");
-            } else if before.shared.is_some() && self.inventory.shared.is_none() {
-                tracing::warn!(source, "the shared repositories became too old and are withdrawn");
             } else if !too_old.is_empty() {
                 tracing::warn!(source, lists = too_old, "lists became too old and are withdrawn");
+            }
+            if self.inventory.repositories.is_some()
+                && before.shared.is_some()
+                && self.inventory.shared.is_none()
+            {
+                tracing::warn!(source, "the shared repositories became too old and are withdrawn");
             }
         }
         let state = SourceState { inventory: Arc::clone(&self.inventory), status: self.status.clone() };

@@ -29,10 +29,10 @@ pub(super) struct Reading {
     pub under_way: usize,
     /// Nothing more is to be begun.
     pub stopped: bool,
-    /// Those that failed and whose last reading had not.
-    pub new_failures: Vec<Arc<Repository>>,
+    /// Those to tell of: they failed, and had not at their last reading.
+    new_failures: Vec<Arc<Repository>>,
     /// What the first of these failed for.
-    pub first_failure: Option<(Reason, String)>,
+    first_failure: Option<(Reason, String)>,
     /// The refusal of the credential.
     refused: Option<ApiError>,
     /// How many have ended.
@@ -93,19 +93,15 @@ impl Reading {
     }
 
     /// Notes how a repository's tags were read; `fresh`: their last reading had not failed.
-    pub fn note(&mut self, repository: &Arc<Repository>, fresh: bool, outcome: Result<(), ApiError>) {
+    pub fn note(&mut self, organization: &str, fresh: bool, outcome: Result<(), ApiError>) {
         self.ended += 1;
-        let tally = self.organizations.entry(repository.organization.clone()).or_default();
+        let tally = self.organizations.entry(organization.into()).or_default();
         tally.tried += u64::from(fresh);
         let Err(error) = outcome else {
             tally.succeeded = true;
             return;
         };
-        if fresh {
-            tally.failed += 1;
-            self.new_failures.push(Arc::clone(repository));
-            self.first_failure.get_or_insert_with(|| (error.reason(), chain(&error)));
-        }
+        tally.failed += u64::from(fresh);
         if error.reason() == Reason::Forbidden {
             tally.forbidden_in_a_row += 1;
         } else if !tally.is_forbidden() {
@@ -169,7 +165,7 @@ impl Source {
                 tags.learn(index, set, listing.mismatch, Instant::now());
                 self.metrics.duplicates(listing.duplicates);
                 self.metrics.tag_listing(Ok(()));
-                reading.note(&repository, fresh, Ok(()));
+                reading.note(&repository.organization, fresh, Ok(()));
             }
             // It says nothing of this repository.
             Err(error) if error.reason() == Reason::Unauthorized => {
@@ -182,7 +178,12 @@ impl Source {
             Err(error) => {
                 tags.failed(index, self.polls);
                 self.note_tag_failure(&error);
-                reading.note(&repository, fresh, Err(error));
+                // Of an organization that is forbidden that was told, and more of it is tried in every poll.
+                if fresh && !self.forbidden.contains(&repository.organization) {
+                    reading.first_failure.get_or_insert_with(|| (error.reason(), chain(&error)));
+                    reading.new_failures.push(Arc::clone(&repository));
+                }
+                reading.note(&repository.organization, fresh, Err(error));
             }
         }
         self.changed = true;
@@ -192,20 +193,17 @@ impl Source {
         let all = self.listings.iter().map(|list| list.tags.mismatch());
         self.note_mismatch(Collector::Tags, all.fold(0, i64::saturating_add));
         let start = reading.start;
-        // Of an organization that is forbidden that was told, and more of it is tried in every poll.
-        reading.new_failures.retain(|repository| !self.forbidden.contains(&repository.organization));
-        let failed: Vec<String> =
-            reading.new_failures.iter().map(|r| format!("{}/{}", r.organization, r.name)).collect();
-        let first = reading.first_failure.take();
+        let (failed, first) = (std::mem::take(&mut reading.new_failures), reading.first_failure.take());
         let outcome = reading.verdict(&mut self.forbidden);
         // A few fail nothing but themselves, and are tried more and more seldom.
         if outcome.is_ok()
-            && !failed.is_empty()
             && let Some((reason, error)) = first
         {
+            let names: Vec<String> =
+                failed.iter().map(|row| format!("{}/{}", row.organization, row.name)).collect();
             tracing::warn!(
                 source = self.config.name.as_str(),
-                repositories = names_of(failed.iter().map(String::as_str)),
+                repositories = names_of(names.iter().map(String::as_str)),
                 reason = reason.as_str(),
                 error,
                 "tags not read, those known before stay"

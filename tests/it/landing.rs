@@ -1,4 +1,5 @@
-//! The page for people in a real browser, and the same facts as JSON. Pictures of it are left in `target/tmp/pictures`.
+//! The page for people in a real browser, and the same facts as JSON. Pictures of it are left in
+//! `tmp/pictures` of where cargo builds.
 
 mod browser;
 mod facts;

@@ -130,6 +130,19 @@ async fn each_list_that_turns_good_or_too_old_is_told_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_and_the_shared_ones_that_become_too_old_together_are_both_told() {
+    let (log, _guard) = Log::start();
+    let source = start(Account { lists: vec!["a", "b"], ..account(&["a/x", "b/x"]) });
+    pass(1).await;
+    source.edit(|account| {
+        account.fail_lists.insert("b", Reason::Server);
+        account.fail_shared = Some(Reason::Server);
+    });
+    pass(660).await;
+    assert_eq!(log.lines("too old").len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn repositories_whose_tags_cannot_be_read_are_told_by_name_when_they_turn_bad() {
     let (log, _guard) = Log::start();
     let source = start(account(&["a", "b", "c", "d"]));
@@ -151,13 +164,19 @@ async fn repositories_whose_tags_cannot_be_read_are_told_by_name_when_they_turn_
 #[tokio::test(start_paused = true)]
 async fn a_forbidden_organization_is_told_once() {
     let (log, _guard) = Log::start();
-    let names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7", "a/8", "a/9", "b/10"];
+    let names = ["a/1", "a/2", "a/3", "a/4", "a/5", "a/6", "a/7", "a/8", "a/9", "b/10", "b/11"];
     let forbidden = names[..9].iter().map(|name| (&name[2..], Reason::Forbidden));
     let source = start(Account { fail_tags: forbidden.collect(), ..account(&names) });
-    pass(10 * 60).await;
+    pass(61).await;
+    assert_eq!(log.warnings().len(), 1);
+    // Another repository's failure is told with its own reason, though more of the organization fails before it.
+    source.edit(|account| _ = account.fail_tags.insert("10", Reason::Decode));
+    pass(60).await;
     let warnings = log.warnings();
-    assert_eq!(warnings.len(), 1, "{warnings:#?}");
-    drop(source);
+    assert!(warnings.len() == 1 && warnings[0].contains("repositories=\"b/10\""), "{warnings:#?}");
+    assert!(warnings[0].contains("reason=\"decode\""), "{warnings:#?}");
+    pass(10 * 60).await;
+    assert_eq!(log.warnings(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
